@@ -1,0 +1,218 @@
+"""Algorithm 1, its gradient and the inference form, against torch, closed forms and float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
+
+import bn_core
+from bn_core import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_forward,
+    batch_norm_inference,
+    batch_statistics,
+    population_variance,
+)
+
+SHAPES = [(2, 1), (60, 100), (7, 3, 5), (4, 3, 6, 5), (3, 2, 2, 3, 4)]
+
+
+def draw(shape, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    d = shape[1]
+    x = torch.randn(shape, generator=generator, dtype=dtype) * 3 + 2
+    gamma = torch.randn(d, generator=generator, dtype=dtype)
+    beta = torch.randn(d, generator=generator, dtype=dtype)
+    dy = torch.randn(shape, generator=generator, dtype=dtype)
+    return x, gamma, beta, dy
+
+
+def torch_gradients(x, gamma, beta, dy, eps):
+    x, gamma, beta = (t.clone().requires_grad_() for t in (x, gamma, beta))
+    y = F.batch_norm(x, None, None, gamma, beta, training=True, eps=eps)
+    return y.detach(), *torch.autograd.grad(y, (x, gamma, beta), dy)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("eps", [1e-5, 0.3])
+def test_forward_and_six_gradients_agree_with_torch(shape, eps):
+    x, gamma, beta, dy = draw(shape)
+    y, cache = batch_norm_forward(x, gamma, beta, eps)
+    ours = (y, *batch_norm_backward(dy, cache))
+    for mine, theirs in zip(ours, torch_gradients(x, gamma, beta, dy, eps), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("eps", [1e-5, 0.3])
+def test_autograd_function_agrees_with_torch(shape, eps):
+    x, gamma, beta, dy = draw(shape)
+    leaves = [t.clone().requires_grad_() for t in (x, gamma, beta)]
+    y = batch_norm(*leaves, eps=eps)
+    ours = (y.detach(), *torch.autograd.grad(y, leaves, dy))
+    for mine, theirs in zip(ours, torch_gradients(x, gamma, beta, dy, eps), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    m=st.integers(2, 9),
+    d=st.integers(1, 5),
+    positions=st.lists(st.integers(1, 4), max_size=3),
+    eps=st.floats(1e-6, 1.0),
+    seed=st.integers(0, 2**31),
+)
+def test_any_shape_and_eps_agrees_with_torch(m, d, positions, eps, seed):
+    x, gamma, beta, dy = draw((m, d, *positions), seed)
+    y, cache = batch_norm_forward(x, gamma, beta, eps)
+    ours = (y, *batch_norm_backward(dy, cache))
+    for mine, theirs in zip(ours, torch_gradients(x, gamma, beta, dy, eps), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_float32_agrees_with_torch_in_float32():
+    x, gamma, beta, dy = draw((60, 100), dtype=torch.float32)
+    leaves = [t.clone().requires_grad_() for t in (x, gamma, beta)]
+    y = batch_norm(*leaves)
+    ours = (y.detach(), *torch.autograd.grad(y, leaves, dy))
+    for mine, theirs in zip(ours, torch_gradients(x, gamma, beta, dy, 1e-5), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_first_and_second_derivatives_agree_with_finite_differences():
+    x, gamma, beta, _ = draw((4, 3, 2))
+    leaves = [t.requires_grad_() for t in (x, gamma, beta)]
+    assert gradcheck(batch_norm, leaves)
+    assert gradgradcheck(batch_norm, leaves)
+
+
+def test_without_gamma_and_beta_they_are_one_and_zero():
+    x, _, _, dy = draw((6, 4))
+    x.requires_grad_()
+    bare = batch_norm(x)
+    full = batch_norm(x, torch.ones(4).double(), torch.zeros(4).double())
+    torch.testing.assert_close(bare, full)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, dy)[0] for y in (bare, full)))
+
+
+def test_only_the_gradients_that_are_asked_for_are_computed():
+    x, gamma, beta, dy = draw((6, 4))
+    y = batch_norm(x, gamma.requires_grad_(), beta)
+    y.backward(dy)
+    assert gamma.grad is not None
+    assert x.grad is None
+    assert beta.grad is None
+
+
+def test_mean_of_x_hat_is_zero_and_its_mean_square_is_var_over_var_plus_eps():
+    x, gamma, beta, _ = draw((50, 3))
+    eps = 0.7
+    _, cache = batch_norm_forward(x, gamma, beta, eps)
+    var = x.var(0, correction=0)
+    torch.testing.assert_close(cache.x_hat.mean(0), torch.zeros(3).double(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(cache.x_hat.square().mean(0), var / (var + eps))
+
+
+def test_no_x_hat_exceeds_the_root_of_m_minus_one():
+    m = 10
+    outlier = torch.zeros(m, 1).double()
+    outlier[0] = 1e6
+    x_hat = batch_norm(outlier, eps=1e-12)
+    assert x_hat.max().item() == pytest.approx((m - 1) ** 0.5, rel=1e-9)
+
+
+def test_a_batch_of_two_keeps_only_signs():
+    x = torch.tensor([[3.0, -1.0], [8.0, -1.5]]).double()
+    expected = torch.tensor([[-1.0, 1.0], [1.0, -1.0]]).double()
+    torch.testing.assert_close(batch_norm(x, eps=1e-14), expected)
+
+
+def test_gradient_has_no_part_along_a_shift_of_the_batch():
+    x, gamma, beta, dy = draw((20, 3))
+    _, cache = batch_norm_forward(x, gamma, beta)
+    dx, _, _ = batch_norm_backward(dy, cache)
+    torch.testing.assert_close(dx.sum(0), torch.zeros(3).double(), atol=1e-12, rtol=0)
+
+
+def test_mean_far_from_zero_does_not_cancel():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1000, 2, generator=generator) + 1e4  # float32: mean(x^2) - mean^2 has no digits
+    _, var = batch_statistics(x)
+    torch.testing.assert_close(
+        var.double(), x.double().var(0, correction=0), rtol=1e-4, atol=0, check_dtype=True
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (5, 3), (2, 3, 4, 4)])
+def test_inference_agrees_with_torch(shape):
+    x, gamma, beta, _ = draw(shape)
+    mean, var = torch.randn(3).double(), torch.rand(3).double()
+    theirs = F.batch_norm(x, mean, var, gamma, beta, training=False, eps=1e-3)
+    torch.testing.assert_close(batch_norm_inference(x, mean, var, gamma, beta, 1e-3), theirs)
+
+
+def test_inference_with_the_batchs_own_statistics_is_the_forward_pass():
+    x, gamma, beta, _ = draw((9, 3, 4))
+    y, _ = batch_norm_forward(x, gamma, beta)
+    torch.testing.assert_close(batch_norm_inference(x, *batch_statistics(x), gamma, beta), y)
+
+
+def test_gamma_and_beta_of_section_3_restore_the_identity():
+    x, _, _, _ = draw((30, 4))
+    mu, var = batch_statistics(x)
+    torch.testing.assert_close(batch_norm(x, torch.sqrt(var + 1e-5), mu), x)
+
+
+def test_population_variance_is_the_unbiased_variance():
+    x, _, _, _ = draw((13, 4))
+    _, var = batch_statistics(x)
+    torch.testing.assert_close(population_variance(var, 13), x.var(0, correction=1))
+
+
+def test_population_variance_averages_to_the_population_over_every_batch():
+    """Brute force: all 25 ordered batches of two, with replacement, from five values."""
+    population = torch.tensor([0.0, 1.0, 4.0, 9.0, -3.0]).double()
+    batches = torch.cartesian_prod(population, population).T  # (2, 25): one batch a channel
+    _, var = batch_statistics(batches)
+    assert population_variance(var, 2).mean().item() == pytest.approx(
+        population.var(correction=0).item()
+    )
+
+
+x24 = torch.zeros(2, 4)
+v4, v3 = torch.ones(4), torch.ones(3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: batch_norm(torch.zeros(1, 4)), ValueError, r"\(1, 4\).*at least 2 values"),
+        (lambda: batch_norm(torch.zeros(4)), ValueError, r"x has shape \(4,\).*axis 1"),
+        (lambda: batch_norm(x24.long()), TypeError, r"torch.int64.*x.float"),
+        (lambda: batch_norm(x24, eps=0.0), ValueError, "eps is 0.0.*positive"),
+        (lambda: batch_norm(x24, eps=float("nan")), ValueError, "eps is nan.*positive"),
+        (lambda: batch_norm(x24, v3, v4), ValueError, r"gamma has shape \(3,\).*4 channels"),
+        (lambda: batch_norm(x24, v4, v3), ValueError, r"beta has shape \(3,\).*4 channels"),
+        (lambda: batch_norm_forward(x24, v3, v4), ValueError, "batch_norm_forward: gamma"),
+        (lambda: batch_norm_inference(x24, v3, v4, v4, v4), ValueError, "mean has shape"),
+        (lambda: batch_norm_inference(x24, v4, v3, v4, v4), ValueError, "var has shape"),
+        (lambda: batch_statistics(torch.zeros(4)), ValueError, "batch_statistics: x has shape"),
+        (lambda: population_variance(v4, 1), ValueError, "m is 1.*at least 2"),
+    ],
+)
+def test_bad_input_is_named_with_what_would_do(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_backward_refuses_a_gradient_of_another_shape():
+    _, cache = batch_norm_forward(torch.randn(3, 4), v4, v4)
+    with pytest.raises(ValueError, match=r"dy has shape \(2, 4\).*\(3, 4\)"):
+        batch_norm_backward(x24, cache)
+
+
+def test_every_public_name_is_documented():
+    assert all(getattr(bn_core, name).__doc__ for name in bn_core.__all__)
