@@ -176,15 +176,14 @@ def run(scale: str = "live", seeds: Sequence[int] | None = None, progress: bool 
     """
     seeds = choose_seeds(NAME, scale, SCALES, seeds)
     size = SCALES[scale]
-    started = time.perf_counter()
     data = _digits(size.data)  # here first, so that a download or its failure happens once
-    runs = run_all(
-        _run_one,
-        [(arm, seed, size) for seed in seeds for arm in ARMS],
-        steps=size.steps,
-        progress=f"{NAME}, {scale} scale" if progress else None,
-    )
-    provenance = records.provenance(data, time.perf_counter() - started)
+    with records.provenance(data) as provenance:
+        runs = run_all(
+            _run_one,
+            [(arm, seed, size) for seed in seeds for arm in ARMS],
+            steps=size.steps,
+            progress=f"{NAME}, {scale} scale" if progress else None,
+        )
     return Result(scale, ARMS, seeds, tuple(runs), provenance)
 
 

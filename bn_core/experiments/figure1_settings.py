@@ -6,7 +6,6 @@ score is the mean validation accuracy over the run, evenly over its steps, so it
 soon and learning well.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -164,7 +163,6 @@ def run(scale: str = "live", seeds: Sequence[int] | None = None, progress: bool 
     """
     seeds = choose_seeds(NAME, scale, SCALES, seeds)
     size = SCALES[scale]
-    started = time.perf_counter()
     data = _digits(size.data, size.hold_out)
     settings = tuple(
         Setting(batch_norm, optimizer, lr, init_std)
@@ -173,14 +171,14 @@ def run(scale: str = "live", seeds: Sequence[int] | None = None, progress: bool 
         for lr in rates
         for batch_norm in (True, False)
     )
-    scores = run_all(
-        _run_one,
-        [(setting, seed, scale) for setting in settings for seed in seeds],
-        steps=size.steps,
-        progress=f"{NAME}, {scale} scale" if progress else None,
-    )
+    with records.provenance(data) as provenance:
+        scores = run_all(
+            _run_one,
+            [(setting, seed, scale) for setting in settings for seed in seeds],
+            steps=size.steps,
+            progress=f"{NAME}, {scale} scale" if progress else None,
+        )
     rows = np.asarray(scores).reshape(len(settings), len(seeds)).round(4).tolist()
-    provenance = records.provenance(data, time.perf_counter() - started)
     return Result(scale, settings, seeds, rows, provenance)
 
 

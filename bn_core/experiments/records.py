@@ -6,7 +6,9 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,18 +21,20 @@ from bn_core.lab.data import ImageSet
 SCHEMA = 1
 
 
-def provenance(data: ImageSet, seconds: float) -> dict[str, Any]:
-    """Say what a result was made with.
+@contextmanager
+def provenance(data: ImageSet) -> Iterator[dict[str, Any]]:
+    """Say what a result was made with; what runs inside the `with` block is timed.
 
     Args:
-        data: the set that was trained on.
-        seconds: wall time of the run.
+        data: the set that is trained on.
 
-    Returns:
-        Date, code revision (of a git checkout, else the package's version), library versions,
-        processor, data name and SHA-256, wall time.
+    Yields:
+        A dictionary: date, code revision (of a git checkout, else the package's version), library
+        versions, processor, data name and SHA-256; after the block also the wall time in seconds.
     """
-    return {
+    started = time.perf_counter()
+    # All of it now: by the end of a long run the checkout may have moved on.
+    found = {
         "date": datetime.now(UTC).date().isoformat(),
         "revision": _revision(),
         "versions": {
@@ -43,8 +47,9 @@ def provenance(data: ImageSet, seconds: float) -> dict[str, Any]:
             "capability": torch.backends.cpu.get_cpu_capability(),
         },
         "data": {"name": data.name, "sha256": data.sha256},
-        "wall_seconds": round(seconds, 1),
     }
+    yield found
+    found["wall_seconds"] = round(time.perf_counter() - started, 1)
 
 
 def save(path: Path, record: Mapping[str, Any]) -> None:
