@@ -34,7 +34,7 @@ def provenance(data: ImageSet) -> Iterator[dict[str, Any]]:
     """
     started = time.perf_counter()
     # All of it now: by the end of a long run the checkout may have moved on.
-    found = {
+    found: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "revision": _revision(),
         "versions": {

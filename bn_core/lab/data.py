@@ -29,7 +29,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -608,19 +607,8 @@ def _transfer(url: str, body: io.BytesIO, file: _IdxFile) -> None:
     import pooch  # here, because most runs never come to it
     from tqdm.auto import tqdm
 
-    with contextlib.ExitStack() as opened:
-
-        def close_at_the_end(answer: Any, **_: object) -> None:
-            opened.callback(answer.close)  # pooch leaves it open if the transfer fails
-
-        bar = tqdm(desc=file.name, total=file.size, unit="B", unit_scale=True, leave=False)
-        opened.callback(bar.close)
-        get = pooch.HTTPDownloader(
-            progressbar=bar,
-            chunk_size=2**16,
-            timeout=_NETWORK_SECONDS,
-            hooks={"response": close_at_the_end},
-        )
+    with tqdm(desc=file.name, total=file.size, unit="B", unit_scale=True, leave=False) as bar:
+        get = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=_NETWORK_SECONDS)
         get(url, body, None)
 
 
