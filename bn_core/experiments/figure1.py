@@ -159,6 +159,8 @@ class Result:
 ARMS = (
     Arm("bn", batch_norm=True, lr=0.1, init_std=0.1),
     Arm("plain", batch_norm=False, lr=0.1, init_std=0.1),
+    Arm("bn-tuned", batch_norm=True, lr=3.0, init_std=0.3),
+    Arm("plain-tuned", batch_norm=False, lr=3.0, init_std=0.3),
 )
 
 

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 
 INK = "#1a1a1a"
 FAINT = "#6b6b6b"
-COLOURS = {"blue": "#0072B2", "orange": "#D55E00", "green": "#007A5A", "purple": "#A0528A"}
+COLOURS = {"blue": "#0072B2", "orange": "#D55E00", "green": "#00966B", "purple": "#A0528A"}
 
 STYLE = {
     "font.size": 10.5,
