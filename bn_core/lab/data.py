@@ -145,7 +145,7 @@ def load(name: str = "mnist-5k", root: str | os.PathLike[str] | None = None) -> 
             docstring for the places. "mnist-5k" is embedded and looks at no folder.
 
     Returns:
-        The set. Its tensors are new: changing them changes no other result of `load`.
+        The set. Its tensors are new; changing them changes no other result of `load`.
 
     Raises:
         ValueError: If the name is unknown or the root empty.

@@ -20,7 +20,7 @@ class Recorder:
 
     A context manager. Inside it, forward passes without gradient are seen, and `take` turns what
     was seen into one record; passes with gradient, the training ones, are not looked at. Outside,
-    the model is as it was: no hook stays behind, also after an exception.
+    the model is as it was: no hook stays behind, also after an exception::
 
         with Recorder(model, ["sigmoid3"]) as recorder:
             for step in ...:

@@ -1,0 +1,265 @@
+"""What a page of the site must satisfy, as functions that return a list of faults.
+
+An empty list is a pass. `test_site.py` applies them to every page of the book, and `test_gates.py`
+to small broken pages, to show that each of them finds what it is there to find.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
+from playwright.sync_api import Browser, Page
+
+PLOTS = ".cell_output img, img.figure-plot, .figure-plot img"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve `folder` on a free local port; yield its address, which ends in a slash."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@dataclass
+class Visit:
+    """A page that has been loaded, and what happened while it loaded."""
+
+    page: Page
+    origin: str
+    requests: list[str] = field(default_factory=list)
+    console_errors: list[str] = field(default_factory=list)
+    script_errors: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+def visit(browser: Browser, origin: str, path: str, theme: str = "light") -> Visit:
+    """Load a page in a fresh context, as a reader who has chosen `theme`; wait for MathJax."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.add_init_script(
+        f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')"
+    )
+    page = context.new_page()
+    seen = Visit(page, origin)
+    page.on("request", lambda request: seen.requests.append(request.url))
+    page.on("requestfailed", lambda request: seen.failures.append(f"failed: {request.url}"))
+    page.on("pageerror", lambda error: seen.script_errors.append(str(error)))
+    page.on(
+        "console",
+        lambda message: (
+            seen.console_errors.append(message.text) if message.type == "error" else None
+        ),
+    )
+    page.on(
+        "response",
+        lambda response: (
+            seen.failures.append(f"{response.status}: {response.url}")
+            if response.status >= 400
+            else None
+        ),
+    )
+    page.goto(origin + path, wait_until="load")
+    page.evaluate("() => window.MathJax?.startup?.promise?.then(() => true)")
+    for image in page.query_selector_all("img[loading=lazy]"):
+        image.scroll_into_view_if_needed()
+    return seen
+
+
+def foreign_requests(seen: Visit) -> list[str]:
+    """Requests that left the origin."""
+    own = (seen.origin, "data:", "blob:")
+    return [url for url in seen.requests if not url.startswith(own)]
+
+
+def loading_faults(seen: Visit) -> list[str]:
+    """Errors of the console and of scripts, and responses that failed."""
+    return [*seen.console_errors, *seen.script_errors, *seen.failures]
+
+
+def unrendered_math(page: Page) -> list[str]:
+    """Formulas without a rendering, with an error in it, or left as source in the text."""
+    return list(
+        page.evaluate(
+            r"""() => {
+              const faults = [];
+              for (const node of document.querySelectorAll(".math")) {
+                if (!node.querySelector("mjx-container")) {
+                  faults.push("not rendered: " + node.textContent.trim());
+                }
+              }
+              for (const formula of document.querySelectorAll("mjx-container")) {
+                const source = formula.parentElement.getAttribute("data-tex") ?? "";
+                if (formula.querySelector("mjx-merror, [data-mjx-error]")) {
+                  faults.push("error: " + formula.textContent.trim() + source);
+                }
+                // An unknown macro is no error to MathJax: it prints its name in red.
+                for (const text of formula.querySelectorAll("mjx-mtext, mtext")) {
+                  if (text.style?.color === "red" || text.getAttribute("mathcolor") === "red") {
+                    faults.push("unknown macro: " + formula.textContent.trim());
+                    break;
+                  }
+                }
+              }
+              const apart = "pre, code, script, style, mjx-container, .math";
+              const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+              while (walker.nextNode()) {
+                const text = walker.currentNode;
+                if (text.parentElement.closest(apart)) continue;
+                if (/\$\$|\\\(|\\\[/.test(text.data)) {
+                  faults.push("left as source: " + text.data.trim());
+                }
+              }
+              return faults;
+            }"""
+        )
+    )
+
+
+def images_without_alt(page: Page) -> list[str]:
+    """Images without a text for those who do not see them."""
+    return list(
+        page.eval_on_selector_all(
+            "img", "all => all.filter(i => !i.alt.trim()).map(i => i.getAttribute('src'))"
+        )
+    )
+
+
+def images_not_loaded(page: Page) -> list[str]:
+    """Images that have no pixels."""
+    return list(
+        page.eval_on_selector_all(
+            "img",
+            "all => all.filter(i => !i.complete || !i.naturalWidth)"
+            ".map(i => i.getAttribute('src'))",
+        )
+    )
+
+
+def plots_left_light(page: Page) -> list[str]:
+    """Plots that the dark theme shows on a light ground."""
+    return list(
+        page.eval_on_selector_all(
+            PLOTS,
+            """all => all.filter(i => {
+              const style = getComputedStyle(i);
+              return !style.filter.includes("invert(1)") || style.mixBlendMode !== "screen";
+            }).map(i => i.getAttribute("src"))""",
+        )
+    )
+
+
+def sideways_scroll(page: Page, width: int = 400) -> list[str]:
+    """What makes the page wider than a screen of `width`; boxes that scroll are well."""
+    page.set_viewport_size({"width": width, "height": 900})
+    excess = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
+    if excess <= 0:
+        return []
+    culprits = page.evaluate(
+        """() => [...document.body.querySelectorAll("*")]
+          .filter(e => e.getBoundingClientRect().right > window.innerWidth + 1)
+          .slice(0, 5)
+          .map(e => e.tagName.toLowerCase() + ": " + e.textContent.trim().slice(0, 60))"""
+    )
+    return [f"{excess} pixels too wide", *culprits]
+
+
+def inaccessible(page: Page) -> list[str]:
+    """What axe finds serious or critical."""
+    # preload: axe would fetch the style sheets anew, and look for an @import in the wrong place.
+    found = Axe().run(page, options={"resultTypes": ["violations"], "preload": False})
+    return [
+        f"{violation['impact']} {violation['id']}: {node['target']} {node.get('failureSummary')}"
+        for violation in found.response["violations"]
+        if violation["impact"] in {"serious", "critical"}
+        for node in violation["nodes"]
+    ]
+
+
+def broken_links(root: Path, pages: Iterable[Path] | None = None) -> list[str]:
+    """Links, images, scripts and styles below `root` that lead nowhere; anchors are followed.
+
+    An address on another host is not fetched; it must be https.
+    """
+    faults = []
+    if pages is None:  # what is below _static belongs to the theme and is no page
+        pages = (page for page in sorted(root.rglob("*.html")) if "_static" not in page.parts)
+    for page in pages:
+        where = page.relative_to(root)
+        for tag in _parse(page).find_all(["a", "link", "img", "script", "iframe"]):
+            address = tag.get("href") or tag.get("src")
+            if isinstance(address, str) and (fault := _link_fault(root, page, address)):
+                faults.append(f"{where}: {address} {fault}")
+    return faults
+
+
+def _link_fault(root: Path, page: Path, address: str) -> str | None:
+    parts = urlsplit(address)
+    if parts.scheme in {"mailto", "data", "javascript"}:
+        return None
+    if parts.scheme or parts.netloc:
+        return None if parts.scheme == "https" else "is not https"
+    path = unquote(parts.path)
+    base = root if path.startswith("/") else page.parent
+    target = Path(os.path.normpath(base / path.lstrip("/"))) if path else page
+    if target.is_dir():
+        target /= "index.html"
+    if not target.is_file() or not target.is_relative_to(root):
+        return "does not exist"
+    fragment = unquote(parts.fragment)
+    if fragment and target.suffix == ".html" and fragment not in _anchors(target):
+        return f"has no anchor {fragment}"
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _parse(page: Path) -> BeautifulSoup:
+    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+
+
+@functools.lru_cache(maxsize=64)
+def _anchors(page: Path) -> frozenset[str]:
+    soup = _parse(page)
+    ids = {str(tag["id"]) for tag in soup.find_all(id=True)}
+    return frozenset(ids | {str(tag["name"]) for tag in soup.find_all("a", attrs={"name": True})})
+
+
+def notebook_faults(page: Page) -> list[str]:
+    """Click each link that offers the notebook; say which gives something else."""
+    links = page.query_selector_all(
+        "p.chapter-facts a.download, a.btn-download-source-button[href$='.ipynb']"
+    )
+    if len(links) < 2:
+        return [f"{len(links)} links to the notebook; below the title and in the menu makes 2"]
+    faults = []
+    for link in links:
+        address = page.evaluate("a => a.href", link)
+        response = page.request.get(address)
+        try:
+            nbformat.validate(nbformat.reads(response.text(), as_version=4))
+        except Exception as error:
+            faults.append(f"{address}: {type(error).__name__}: {error}")
+    return faults
