@@ -3,7 +3,6 @@
 
 PYTHON ?= python3
 PORT ?= 8000
-BENCH_REPEATS ?= 7
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -68,6 +67,7 @@ lab: $(INSTALLED) ## JupyterLab with the book's kernel
 
 execute: $(INSTALLED) ## re-execute the chapters and store their outputs (CHAPTER=09 for one)
 	$(PY) -m book.execute $(CHAPTERS)
+	@$(PY) -m book.picture
 
 paper: $(INSTALLED) ## re-make the recorded paper-scale runs (about an hour; full MNIST)
 	$(PY) -m bn_core.experiments run figure1_settings --scale paper --out results

@@ -18,6 +18,7 @@ import nbformat
 from nbclient import NotebookClient
 
 CELL_SECONDS = 600
+SOFTWARE = ("bn-core", "torch", "numpy", "pandas", "matplotlib", "mlxtend")
 
 
 def execute(path: Path) -> float:
@@ -52,10 +53,11 @@ def execute(path: Path) -> float:
         "bn_core": {
             "execution_seconds": round(seconds, 1),
             "date": datetime.now(UTC).date().isoformat(),
-            "threads": int(os.environ.get("OMP_NUM_THREADS", "0")) or None,
+            "cores": os.cpu_count(),
             "versions": {
                 "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "numpy", "matplotlib", "bn-core")},
+                "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+                **{name: version(name) for name in SOFTWARE},
             },
         },
     }

@@ -34,7 +34,14 @@ def provenance(data: ImageSet) -> Iterator[dict[str, Any]]:
     """
     started = time.perf_counter()
     # All of it now: by the end of a long run the checkout may have moved on.
-    found: dict[str, Any] = {
+    found = {**environment(), "data": {"name": data.name, "sha256": data.sha256}}
+    yield found
+    found["wall_seconds"] = round(time.perf_counter() - started, 1)
+
+
+def environment() -> dict[str, Any]:
+    """Date, code revision, library versions and processor, as they are now."""
+    return {
         "date": datetime.now(UTC).date().isoformat(),
         "revision": _revision(),
         "versions": {
@@ -46,10 +53,7 @@ def provenance(data: ImageSet) -> Iterator[dict[str, Any]]:
             "cores": os.cpu_count(),
             "capability": torch.backends.cpu.get_cpu_capability(),
         },
-        "data": {"name": data.name, "sha256": data.sha256},
     }
-    yield found
-    found["wall_seconds"] = round(time.perf_counter() - started, 1)
 
 
 def save(path: Path, record: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ def faults(notebook):
     seconds = notebook.metadata.get("bn_core", {}).get("execution_seconds")
     if not seconds:
         found.append("the run time is not stored; use `make execute`")
-    return found + _exercise_faults(notebook.cells)
+    return [*found, *_exercise_faults(notebook.cells)]
 
 
 def _faults_of(cell):
