@@ -310,8 +310,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="figure1.fewer-steps-tuned",
-        statement="It does so even when each network has the learning rate and initial weights "
-        "that suit it best.",
+        statement="Even when each network has the learning rate and initial weights that suit it "
+        "best, the normalized one reaches that accuracy in fewer steps.",
         source="this book",
         effect="the same ratio, each network at its own best setting",
         unit="x",
@@ -329,8 +329,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="figure1.higher-accuracy-tuned",
-        statement="It does so even when each network has the learning rate and initial weights "
-        "that suit it best.",
+        statement="Even when each network has the learning rate and initial weights that suit it "
+        "best, the normalized one ends at a higher test accuracy.",
         source="this book",
         effect="the same difference, each network at its own best setting",
         unit=" points",
@@ -349,8 +349,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="figure1.stabler-before-norm",
-        statement="So is what enters the batch normalization in front of that sigmoid, which "
-        "nothing has normalized yet.",
+        statement="What enters the batch normalization in front of that sigmoid, which nothing has "
+        "normalized yet, is more stable than the plain network's sigmoid input, too.",
         source="this book",
         effect="mean movement of a last hidden sigmoid's input without BN / of the last "
         "normalization's input with BN",

@@ -318,8 +318,8 @@ def ratio_curves(
         axes.legend(loc="upper right")
         _headline(figure, title)
     words = "; ".join(
-        f"{look.label}: {_ratio(np.asarray(values)[:, 0])} at {100 * targets[0]:.0f} %, "
-        f"{_ratio(np.asarray(values)[:, -1])} at {100 * targets[-1]:.0f} %"
+        f"{look.label}: {_ratio(np.asarray(values)[:, 0])} at {100 * targets[0]:g} %, "
+        f"{_ratio(np.asarray(values)[:, -1])} at {100 * targets[-1]:g} %"
         for look, values in ratios.items()
     )
     return Drawing(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from joblib import Parallel, cpu_count, delayed
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
