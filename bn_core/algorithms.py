@@ -234,11 +234,12 @@ class _BatchNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        mu, var = _moments(x)
+        batch = _batch_axes(x)
+        mu = x.mean(batch, keepdim=True)
+        x_minus_mu = x - mu
+        var = x_minus_mu.square().mean(batch, keepdim=True)
         one_over_s = torch.rsqrt(var + eps)
-        y = (x - mu).mul_(one_over_s)
-        if gamma is not None:
-            y = y.mul_(gamma)
+        y = x_minus_mu.mul_(one_over_s if gamma is None else gamma * one_over_s)
         if beta is not None:
             y = y.add_(beta)
         # x rather than x_hat: x is kept by the layer before in any case, and only from x can a
@@ -266,7 +267,7 @@ class _BatchNorm(torch.autograd.Function):
         dx = None
         if ctx.needs_input_grad[0]:
             scale = one_over_s if gamma is None else gamma * one_over_s
-            dx = scale * (dy - dbeta / m - x_hat * (dgamma / m))
+            dx = scale * torch.addcmul(dy - dbeta / m, x_hat, dgamma, value=-1 / m)
         return (
             dx,
             dgamma if ctx.needs_input_grad[1] else None,

@@ -68,7 +68,7 @@ class Scale:
 
 
 SCALES = {
-    "live": Scale(data="mnist-5k", steps=4_000, target=0.80, seeds=3),
+    "live": Scale(data="mnist-5k", steps=3_000, target=0.80, seeds=3),
     "paper": Scale(data="mnist", steps=50_000, target=0.95, seeds=5),
 }
 

@@ -605,7 +605,7 @@ def _download(name: str, file: _IdxFile) -> tuple[bytes, NDArray[np.uint8], str]
 def _transfer(url: str, body: io.BytesIO, file: _IdxFile) -> None:
     """Append what a URL answers to `body`, with a progress bar; an OSError if it breaks off."""
     import pooch  # here, because most runs never come to it
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     with tqdm(desc=file.name, total=file.size, unit="B", unit_scale=True, leave=False) as bar:
         get = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=_NETWORK_SECONDS)
