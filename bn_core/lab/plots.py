@@ -315,7 +315,7 @@ def ratio_curves(
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("test accuracy to reach")
         axes.set_ylabel(textwrap.fill(ratio_name, 26))
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower left")
         _headline(figure, title)
     words = "; ".join(
         f"{look.label}: {_ratio(np.asarray(values)[:, 0])} at {100 * targets[0]:g} %, "
