@@ -53,7 +53,7 @@ STYLE = {
     "savefig.dpi": 200,
     "mathtext.fontset": "dejavusans",
 }
-WIDTH = 6.4  # inches: the book's column, and wide enough to be read on a phone
+WIDTH = 5.2  # inches: so that words of 10 points can still be read on a phone
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ def ratio_curves(
 
     Args:
         targets: (targets,) accuracies in [0, 1].
-        ratios: for each series (seeds, targets), positive; NaN where a network did not get there.
+        ratios: for each series (seeds, targets), positive; NaN where there is none.
         title: what is found.
         ratio_name: what the ratio is, for the vertical axis.
     """
@@ -451,7 +451,7 @@ def _logarithmic(axes: Axes, form: str) -> None:
 
 
 def _headline(figure: Figure, title: str) -> None:
-    figure.suptitle(textwrap.fill(title, 66), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    figure.suptitle(textwrap.fill(title, 52), x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
 def _from_to(values: Any) -> str:
@@ -461,5 +461,6 @@ def _from_to(values: Any) -> str:
 def _ratio(values: Any) -> str:
     known = values[~np.isnan(values)]
     if not len(known):
-        return "not reached"
-    return f"{known.min():.1f} to {known.max():.1f}"
+        return "no ratio"
+    seeds = "" if len(known) == len(values) else f" ({len(known)} of {len(values)} seeds)"
+    return f"{known.min():.1f} to {known.max():.1f}{seeds}"

@@ -70,7 +70,7 @@ def test_a_drawing_is_a_png_and_its_description_both_in_a_notebook(draw):
         (curves, "with 10.0 to 20.0 % at step 10, 90.0 to 95.0 % at step 1,000; without"),
         (fans, "without, one unit: median between 0.0 and 0.5, width .* between 2.0 and 5.0"),
         (maps, "with, best 95.0 % at std 1 and rate 2, lowest 10 %"),
-        (ratios, "with: 4.0 to 5.0 at 50 %, 2.0 to 2.0 at 90 %"),
+        (ratios, r"with: 4.0 to 5.0 at 50 %, 2.0 to 2.0 \(1 of 2 seeds\) at 90 %"),
         (dots, "with: mean 0.20 to 0.40 over seeds, single units 0.10 to 0.60"),
         (boxes, "in → BN → out. Probes: a probe at the entrance of BN"),
     ],
