@@ -24,7 +24,7 @@ class Effect:
     Attributes:
         seed: the seed.
         value: the size, in the claim's unit; NaN where it cannot be told.
-        bound: "at least" or "at most" when the run ended before the exact value was known.
+        bound: "at least" or "at most" where the records do not tell the exact value.
     """
 
     seed: int

@@ -272,7 +272,9 @@ def _speed_up(slow: str, fast: str) -> Callable[[Result, int], Effect]:
             return Effect(seed, slow_run.steps[-1] / (fast_steps or 1), "at least")
         if fast_steps is None:
             return Effect(seed, slow_steps / fast_run.steps[-1], "at most")
-        return Effect(seed, slow_steps / fast_steps)
+        # Who is there at the first record may have been there sooner.
+        bound = "at least" if fast_steps == fast_run.steps[0] else ""
+        return Effect(seed, slow_steps / fast_steps, bound)
 
     return measure
 

@@ -16,13 +16,18 @@ def spread(effects: Sequence[Effect], unit: str) -> str:
         unit: written after the numbers.
 
     Returns:
-        Such as "17.0 to 18.5x", with "at least" or "at most" where a run ended too soon to tell.
+        Such as "17.0 to 18.5x", with "at least" or "at most" where the records
+        do not tell.
     """
     ordered = sorted(effects, key=lambda effect: effect.value)
-    low, high = (
-        f"{effect.bound} {effect.value:.2f}".strip() for effect in (ordered[0], ordered[-1])
-    )
+    low, high = (_written(effect) for effect in (ordered[0], ordered[-1]))
     return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+
+
+def _written(effect: Effect) -> str:
+    """The value to a hundredth, or a tenth from 10 on, with a true minus sign and its bound."""
+    digits = 1 if abs(effect.value) >= 10 else 2
+    return f"{effect.bound} {effect.value:.{digits}f}".strip().replace("-", "\N{MINUS SIGN}")
 
 
 def judge_all(claims: Sequence[Claim[Any]], result: Any) -> dict[str, Judgement]:

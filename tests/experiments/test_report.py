@@ -28,6 +28,10 @@ def test_spread_of_equal_effects_is_one_number():
     assert spread([Effect(0, 2), Effect(1, 2)], " points") == "2.00 points"
 
 
+def test_large_effects_have_one_decimal_and_negative_ones_a_minus_sign():
+    assert spread([Effect(0, 18.46), Effect(1, -0.5)], "x") == "\N{MINUS SIGN}0.50 to 18.5x"
+
+
 def test_spread_keeps_bounds():
     assert spread([Effect(0, 2), Effect(1, 9, "at least")], "x") == "2.00 to at least 9.00x"
 
