@@ -112,7 +112,8 @@ def movement(percentiles: Array, steps: Sequence[int]) -> Array:
     For each unit, the standard deviation over training time of each percentile, averaged over the
     percentiles, divided by the time average of the width (highest minus lowest percentile). A unit
     whose distribution stands still has 0; one whose whole distribution wanders with a standard
-    deviation as large as its width has 1. Time is weighted evenly, so records may be closer together at the start.
+    deviation as large as its width has 1. Time is weighted evenly, so records may be closer
+    together at the start.
 
     Args:
         percentiles: (records, percentiles, units), ascending along the second axis.
