@@ -22,8 +22,9 @@ PARTS: dict[str, list[list[str]]] = {
         [sys.executable, "-m", "ruff", "check", "."],
     ],
     "types": [[sys.executable, "-m", "mypy"]],
-    "unit": [[*PYTEST, *IN_PARALLEL, "tests", "--ignore=tests/site"]],
+    "unit": [[*PYTEST, *IN_PARALLEL, "tests", "--ignore=tests/site", "--ignore=tests/chapters"]],
     "notebooks": [
+        [*PYTEST, *IN_PARALLEL, "tests/chapters"],
         [*PYTEST, *IN_PARALLEL, "--nbval", "--nbval-current-env", "--nbval-cell-timeout=600",
          "-W", "default", "chapters"]
     ],

@@ -594,9 +594,11 @@ def _download(name: str, file: _IdxFile) -> tuple[bytes, NDArray[np.uint8], str]
                 return (raw if _is_gzip(raw) else gzip.compress(raw)), array, mirror
     tried = "\n  ".join(dict.fromkeys(failures))
     names = ", ".join(f"{file.name}.gz" for file in _SETS[name].files)
+    users = os.environ.get("BN_CORE_DATA")
+    missed = f" BN_CORE_DATA is {users}, and there are none of its files in {users}/{name}/."
     raise DataError(
-        f"load: {name!r} is not on this machine, and {file.name} could not be downloaded. "
-        f"Tried:\n  {tried}\n"
+        f"load: {name!r} is not on this machine, and {file.name} could not be downloaded."
+        f"{missed if users else ''} Tried:\n  {tried}\n"
         f"Without a network: load({_EMBEDDED!r}) needs none. To use {name!r} here, put {names} "
         f"into a folder FOLDER/{name}/ and set BN_CORE_DATA=FOLDER, or give that folder as `root`."
     )

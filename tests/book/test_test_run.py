@@ -12,6 +12,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 @pytest.fixture
 def parts(tmp_path, monkeypatch):
     """A part of each kind: tests that pass, fail and are skipped; no test; commands."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins take seconds to load
     (tmp_path / "test_some.py").write_text(
         "import pytest\n"
         "def test_good(): pass\n"

@@ -7,7 +7,7 @@ import pytest
 
 from book.test_run import PARTS
 
-COMMAND = [word for word in PARTS["notebooks"][0] if word not in ("chapters", "-n", "2")]
+COMMAND = [word for word in PARTS["notebooks"][-1] if word not in ("chapters", "-n", "2")]
 
 
 def compared(tmp_path, source, output, tags=()):

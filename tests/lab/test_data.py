@@ -772,6 +772,15 @@ def closed_port():
         return listener.getsockname()[1]
 
 
+def test_without_a_network_the_error_says_where_bn_core_data_pointed(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("BN_CORE_MIRROR", "http://127.0.0.1:9/")
+    monkeypatch.setenv("BN_CORE_DATA", str(tmp_path))
+    with pytest.raises(
+        DataError, match=re.escape(f"BN_CORE_DATA is {tmp_path}, and there are none")
+    ):
+        load("toy")
+
+
 def test_without_a_network_the_error_says_what_was_tried_and_what_works(toy, monkeypatch):
     mirrors = tuple(f"http://127.0.0.1:{closed_port()}/{place}/" for place in ("first", "second"))
     monkeypatch.setitem(data._SETS, "toy", data._IdxSet(toy.known.files, mirrors))
