@@ -54,6 +54,7 @@ STYLE = {
     "mathtext.fontset": "dejavusans",
 }
 WIDTH = 5.2  # inches: so that words of 10 points can still be read on a phone
+PIXELS = 600  # of a page, so that on a larger screen they are as large as the text's
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,12 @@ class Drawing:
     def __repr__(self) -> str:
         return self.description
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        data = {
             "image/png": base64.b64encode(self.png()).decode(),
             "text/plain": self.description,
         }
+        return data, {"image/png": {"width": PIXELS}}
 
 
 def accuracy_curves(

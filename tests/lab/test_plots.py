@@ -58,7 +58,8 @@ ALL = [curves, fans, maps, ratios, dots, boxes]
 @pytest.mark.parametrize("draw", ALL)
 def test_a_drawing_is_a_png_and_its_description_both_in_a_notebook(draw):
     drawing = draw()
-    bundle = drawing._repr_mimebundle_()
+    bundle, metadata = drawing._repr_mimebundle_()
+    assert metadata["image/png"]["width"] == plots.PIXELS
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
     assert bundle["text/plain"] == repr(drawing) == drawing.description
     assert drawing.description.startswith("A finding. ")
