@@ -9,7 +9,10 @@ from bn_core.algorithms import (
     batch_norm_backward,
     batch_norm_forward,
     batch_norm_inference,
+    batch_norm_with_statistics,
     batch_statistics,
+    normalize,
+    normalize_rms,
     population_variance,
 )
 from bn_core.layers import BatchNorm1d
@@ -22,6 +25,9 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_forward",
     "batch_norm_inference",
+    "batch_norm_with_statistics",
     "batch_statistics",
+    "normalize",
+    "normalize_rms",
     "population_variance",
 ]

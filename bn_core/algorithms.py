@@ -12,6 +12,7 @@ autograd, with the gradient in its compact form. The tests hold each against the
 against torch.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -98,34 +99,47 @@ def batch_norm_backward(dy: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tenso
 
 
 def batch_norm_inference(
-    x: Tensor, mean: Tensor, var: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> Tensor:
     """Normalize with population statistics: one fixed affine map per channel.
+
+    Line 11 of Algorithm 2 is scale * x + (beta - scale * mean), scale = gamma / sqrt(var + eps).
+    Here the mean leaves x before x is scaled: the same map, without its cancellation.
 
     Args:
         x: (m, d) or (m, d, ...), any m, one example included.
         mean: population mean E[x], (d,).
         var: population variance Var[x], (d,); not negative.
-        gamma: scale, (d,).
-        beta: shift, (d,).
+        gamma: scale, (d,); without it, 1.
+        beta: shift, (d,); without it, 0.
         eps: added to the variance, inside the root; positive.
 
     Returns:
-        y of x's shape. An example's y does not depend on the other examples.
+        y of x's shape and dtype. An example's y does not depend on the other examples.
 
     Raises:
-        ValueError: x has fewer than 2 axes, one of the others is not (d,), or eps is not positive.
-        TypeError: x is not floating point.
+        ValueError: x has fewer than 2 axes, one of the others is not (d,) or on another device, or
+            eps is not positive.
+        TypeError: x is not floating point, or the dtype of one of the others does not go with it:
+            it must be x's, or float32 where x is a half precision.
 
     Source: Ioffe & Szegedy (2015), Algorithm 2, line 11.
     """
-    _check_input("batch_norm_inference", x, eps)
-    mean, var, gamma, beta = (
-        _per_channel("batch_norm_inference", name, value, x)
-        for name, value in (("mean", mean), ("var", var), ("gamma", gamma), ("beta", beta))
-    )
-    scale = gamma / torch.sqrt(var + eps)
-    return scale * x + (beta - scale * mean)
+    function = "batch_norm_inference"
+    _check_input(function, x, eps)
+    mean = _per_channel(function, "mean", mean, x)
+    scale = torch.rsqrt(_per_channel(function, "var", var, x) + eps)
+    if gamma is not None:
+        scale = scale * _per_channel(function, "gamma", gamma, x)
+    y = (x - mean) * scale
+    if beta is not None:
+        y = y + _per_channel(function, "beta", beta, x)
+    return y.to(x.dtype)
 
 
 def batch_norm(
@@ -137,24 +151,28 @@ def batch_norm(
 
         dx = gamma / sqrt(var + eps) * (dy - mean(dy) - x_hat * mean(dy * x_hat)),
 
-    exact for every eps. It can be differentiated a second time.
+    exact for every eps. It can be differentiated again, compiled (`torch.compile`) and transformed
+    (`torch.func.grad`, `torch.func.vmap`). Half precisions are computed in float32 and returned as
+    they came; the memory format of x is kept.
 
     Args:
-        x: mini-batch, (m, d) or (m, d, ...); floating point, at least 2 values per channel.
+        x: mini-batch, (m, d) or (m, d, ...); floating point, at least 2 values per channel. An
+            empty batch gives an empty y.
         gamma: scale, (d,); without it, 1.
         beta: shift, (d,); without it, 0.
         eps: added to the variance, inside the root; positive.
 
     Returns:
-        y of x's shape.
+        y of x's shape and dtype.
 
     Raises:
-        ValueError: as `batch_norm_forward`.
-        TypeError: as `batch_norm_forward`.
+        ValueError: as `batch_norm_forward`, and if gamma or beta is on another device than x.
+        TypeError: x is not floating point, or the dtype of gamma or beta does not go with it: it
+            must be x's, or float32 where x is a half precision.
 
     Source: Ioffe & Szegedy (2015), Algorithm 1.
     """
-    y, _, _ = batch_norm_with_statistics(x, gamma, beta, eps)
+    y, _, _, _ = _checked("batch_norm", x, gamma, beta, eps)
     return y
 
 
@@ -170,19 +188,62 @@ def batch_norm_with_statistics(
         eps: as for `batch_norm`.
 
     Returns:
-        y of x's shape; mu and var (biased), (d,) each, without gradient.
+        y of x's shape and dtype; mu and var (biased), (d,) each, without gradient, float32 where x
+        is a half precision.
 
     Raises:
-        ValueError: as `batch_norm_forward`.
-        TypeError: as `batch_norm_forward`.
+        ValueError: as `batch_norm`.
+        TypeError: as `batch_norm`.
     """
-    _check_batch("batch_norm", x, eps)
-    if gamma is not None:
-        gamma = _per_channel("batch_norm", "gamma", gamma, x)
-    if beta is not None:
-        beta = _per_channel("batch_norm", "beta", beta, x)
-    y, mu, var = _BatchNorm.apply(x, gamma, beta, eps)  # type: ignore[no-untyped-call]
-    return y, mu.flatten(), var.flatten()
+    y, mu, rest, var = _checked("batch_norm_with_statistics", x, gamma, beta, eps)
+    return y, (mu + rest).flatten(), var.flatten()
+
+
+def normalize(x: Tensor, axes: Sequence[int], eps: float = 1e-5) -> Tensor:
+    """Subtract the mean over the given axes and divide by the root of variance plus eps.
+
+    What the relatives of batch normalization have in common; they differ in the axes.
+
+    Args:
+        x: any shape; floating point.
+        axes: the axes to average over, at least one.
+        eps: added to the biased variance, inside the root; positive.
+
+    Returns:
+        x_hat of x's shape and dtype; differentiable twice.
+
+    Raises:
+        ValueError: axes is empty, repeats an axis or names one that x does not have; or eps is not
+            positive.
+        TypeError: x is not floating point.
+
+    Source: Ioffe & Szegedy (2015), Algorithm 1, lines 1 to 3, over any axes.
+    """
+    x_hat, _, _, _ = _normalize(x, None, None, _check_axes("normalize", x, axes, eps), eps)
+    return x_hat
+
+
+def normalize_rms(x: Tensor, axes: Sequence[int], eps: float = 1e-5) -> Tensor:
+    """Divide by the root mean square over the given axes: `normalize` without the mean.
+
+    Args:
+        x: any shape; floating point.
+        axes: the axes to average over, at least one.
+        eps: added to the mean square, inside the root; positive.
+
+    Returns:
+        x / sqrt(mean(x^2) + eps) of x's shape and dtype; differentiable twice.
+
+    Raises:
+        ValueError: as `normalize`.
+        TypeError: as `normalize`.
+
+    Source: Zhang & Sennrich (2019), "Root Mean Square Layer Normalization", arXiv:1910.07467,
+    equation 4.
+    """
+    counted = _check_axes("normalize_rms", x, axes, eps)
+    wide = x.to(_statistics_dtype(x))
+    return (wide * torch.rsqrt(wide.square().mean(counted, keepdim=True) + eps)).to(x.dtype)
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,8 +262,8 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     Source: Ioffe & Szegedy (2015), Algorithm 1, lines 1 and 2.
     """
     _check_input("batch_statistics", x)
-    mu, var = _moments(x)
-    return mu.flatten(), var.flatten()
+    mu, rest, var, _ = _moments(x, _batch_axes(x))
+    return (mu + rest).flatten(), var.flatten()
 
 
 def population_variance(var: Tensor, m: int) -> Tensor:
@@ -227,53 +288,141 @@ def population_variance(var: Tensor, m: int) -> Tensor:
     return var * (m / (m - 1))
 
 
-class _BatchNorm(torch.autograd.Function):
-    """Algorithm 1 with the compact gradient; gamma and beta, if given, broadcast with x."""
+class _Normalize(torch.autograd.Function):
+    """Algorithm 1 over any axes, with the compact gradient; gamma and beta broadcast with x.
+
+    What takes the time on a processor is memory: each operation walks through the whole of x, and a
+    fresh tensor of x's size costs more than two walks through an old one, because the system has to
+    map its pages first. So forward and backward own one such tensor each, the one they return, and
+    use it as scratch paper on the way: `y` holds the squared deviations before it holds y. Per
+    channel there is little data, so scales and shifts are combined there before they meet x.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        batch = _batch_axes(x)
-        mu = x.mean(batch, keepdim=True)
-        x_minus_mu = x - mu
-        var = x_minus_mu.square().mean(batch, keepdim=True)
-        one_over_s = torch.rsqrt(var + eps)
-        y = x_minus_mu.mul_(one_over_s if gamma is None else gamma * one_over_s)
-        if beta is not None:
-            y = y.add_(beta)
-        # x rather than x_hat: x is kept by the layer before in any case, and only from x can a
-        # second derivative be taken.
-        ctx.save_for_backward(x, gamma, mu, one_over_s)
-        ctx.eps = eps
-        ctx.mark_non_differentiable(mu, var)
-        return y, mu, var
+        x: Tensor, gamma: Tensor | None, beta: Tensor | None, axes: list[int], eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        mu, rest, var, y = _moments(x, axes)
+        scale = torch.rsqrt(var + eps)
+        if gamma is not None:
+            scale = scale * gamma
+        torch.sub(x, mu, out=y)
+        y.mul_(scale).sub_(rest * scale if beta is None else rest * scale - beta)
+        return y.to(x.dtype), mu, rest, var
 
     @staticmethod
-    def backward(
-        ctx: Any, dy: Tensor, _dmu: Tensor, _dvar: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        x, gamma, mu, one_over_s = ctx.saved_tensors
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, gamma, _, ctx.axes, ctx.eps = inputs
+        _, mu, rest, var = output
+        ctx.save_for_backward(x, gamma, mu, rest, var)
+        ctx.mark_non_differentiable(mu, rest, var)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if dy is None:  # nothing depends on y
+            return (None,) * 5
+        x, gamma, mu, rest, var = ctx.saved_tensors
         if torch.is_grad_enabled():
-            # The caller asked for a graph of the gradient (create_graph=True), so mu and s must
-            # be functions of x again, not the constants that were saved.
-            mu, var = _moments(x)
+            dx, dgamma, dbeta = _gradient(dy, x, gamma, ctx.axes, ctx.eps)
+        else:
+            m = _count(x, mu)
             one_over_s = torch.rsqrt(var + ctx.eps)
-        batch = _batch_axes(x)
-        m = x.numel() // x.shape[1]
-        x_hat = (x - mu) * one_over_s
-        dgamma = (dy * x_hat).sum(batch, keepdim=True)
-        dbeta = dy.sum(batch, keepdim=True)
-        dx = None
-        if ctx.needs_input_grad[0]:
-            scale = one_over_s if gamma is None else gamma * one_over_s
-            dx = scale * torch.addcmul(dy - dbeta / m, x_hat, dgamma, value=-1 / m)
+            dbeta = dy.sum(ctx.axes, keepdim=True, dtype=mu.dtype)
+            dx = x - mu
+            # sum(dy * x_hat), with x_hat = (x - mu - rest) / s
+            dgamma = dx.mul_(dy).sum(ctx.axes, keepdim=True)
+            dgamma = torch.addcmul(dgamma, rest, dbeta, value=-1) * one_over_s
+            if ctx.needs_input_grad[0]:
+                # x_hat * mean(dy * x_hat) = slope * (x - mu - rest)
+                slope = dgamma * one_over_s / m
+                torch.sub(x, mu, out=dx)
+                dx.mul_(-slope).add_(dy).sub_(dbeta / m - rest * slope)
+                dx.mul_(one_over_s if gamma is None else one_over_s * gamma)
         return (
-            dx,
+            dx.to(x.dtype) if ctx.needs_input_grad[0] else None,
             dgamma if ctx.needs_input_grad[1] else None,
             dbeta if ctx.needs_input_grad[2] else None,
             None,
+            None,
         )
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        x: Tensor,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        axes: list[int],
+        eps: float,
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """One more axis in front, which is not averaged over."""
+        size = info.batch_size
+        outputs = _normalize(
+            _in_front(x, in_dims[0], size),
+            None if gamma is None else _in_front(gamma, in_dims[1], size),
+            None if beta is None else _in_front(beta, in_dims[2], size),
+            [axis + 1 for axis in axes],
+            eps,
+        )
+        return outputs, (0, 0, 0, 0)
+
+
+def _in_front(t: Tensor, axis: int | None, size: int) -> Tensor:
+    """Move an axis to the front; one of the given size is made where there is none."""
+    return t.expand(size, *t.shape) if axis is None else t.movedim(axis, 0)
+
+
+def _checked(
+    function: str, x: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _check_batch(function, x, eps)
+    if gamma is not None:
+        gamma = _per_channel(function, "gamma", gamma, x)
+    if beta is not None:
+        beta = _per_channel(function, "beta", beta, x)
+    return _normalize(x, gamma, beta, _batch_axes(x), eps)
+
+
+def _normalize(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, axes: list[int], eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`_Normalize` with its types: y, mu, what rounding left of mu, and var."""
+    return _Normalize.apply(x, gamma, beta, axes, eps)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _moments(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean, what rounding left of it, biased variance, and a tensor of x's size as scratch paper.
+
+    The variance is the mean of squared deviations; mean(x^2) - mu^2 would cancel catastrophically
+    when the mean is large beside the spread. At mean / std = 1e6 even mu itself, in float32, is
+    only good to some hundredths of the spread. So the mean of the deviations is taken too (`rest`,
+    zero but for rounding) and corrects both: the result is as good as at mean 0.
+    """
+    total = x.sum(axes, keepdim=True, dtype=_statistics_dtype(x))
+    m = _count(x, total)
+    mu = total / m
+    deviations = x - mu
+    rest = deviations.sum(axes, keepdim=True) / m
+    mean_square = deviations.square_().sum(axes, keepdim=True) / m
+    return mu, rest, torch.addcmul(mean_square, rest, rest, value=-1), deviations
+
+
+def _gradient(
+    dy: Tensor, x: Tensor, gamma: Tensor | None, axes: list[int], eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The compact gradient as a function of x, which autograd can differentiate again."""
+    x = x.to(_statistics_dtype(x))
+    deviations = x - x.mean(axes, keepdim=True)
+    deviations = deviations - deviations.mean(axes, keepdim=True)
+    one_over_s = torch.rsqrt(deviations.square().mean(axes, keepdim=True) + eps)
+    x_hat = deviations * one_over_s
+    dgamma = (dy * x_hat).sum(axes, keepdim=True)
+    dbeta = dy.sum(axes, keepdim=True, dtype=x.dtype)
+    m = _count(x, dbeta)
+    dx = one_over_s * (dy - dbeta / m - x_hat * dgamma / m)
+    return dx if gamma is None else gamma * dx, dgamma, dbeta
 
 
 def _batch_axes(x: Tensor) -> list[int]:
@@ -281,15 +430,17 @@ def _batch_axes(x: Tensor) -> list[int]:
     return [axis for axis in range(x.dim()) if axis != 1]
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over the batch axes, shaped to broadcast with x.
+def _count(x: Tensor, statistic: Tensor) -> int:
+    """How many values of x each value of the statistic is over: the m of the paper.
 
-    The variance is the mean of squared deviations; mean(x^2) - mu^2 would cancel catastrophically
-    when the mean is large beside the spread.
+    1 where there are none, so that an empty batch has gradients of zero, not of 0 / 0.
     """
-    batch = _batch_axes(x)
-    mu = x.mean(batch, keepdim=True)
-    return mu, (x - mu).square().mean(batch, keepdim=True)
+    return max(1, x.numel() // max(1, statistic.numel()))
+
+
+def _statistics_dtype(x: Tensor) -> torch.dtype:
+    """The precision that sums are taken in: x's, but never less than float32."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _check_input(function: str, x: Tensor, eps: float = 1.0) -> None:
@@ -303,6 +454,10 @@ def _check_input(function: str, x: Tensor, eps: float = 1.0) -> None:
             "(m, d) or (m, d, ...). Use x.unsqueeze(0) for a batch of one, x.unsqueeze(1) for one "
             "channel."
         )
+    _check_eps(function, eps)
+
+
+def _check_eps(function: str, eps: float) -> None:
     if not eps > 0:
         raise ValueError(
             f"{function}: eps is {eps}; it keeps the root away from zero, so it must be positive "
@@ -312,12 +467,28 @@ def _check_input(function: str, x: Tensor, eps: float = 1.0) -> None:
 
 def _check_batch(function: str, x: Tensor, eps: float) -> None:
     _check_input(function, x, eps)
-    if x.numel() < 2 * x.shape[1]:
+    if x.numel() == x.shape[1] > 0:
         raise ValueError(
             f"{function}: x has shape {tuple(x.shape)}; training needs at least 2 values per "
             "channel, since one value has no variance. Use population statistics "
             "(`batch_norm_inference`) for a single example."
         )
+
+
+def _check_axes(function: str, x: Tensor, axes: Sequence[int], eps: float) -> list[int]:
+    """The axes, counted from the front."""
+    if not x.is_floating_point():
+        raise TypeError(
+            f"{function}: x has dtype {x.dtype}; statistics need floating point. Use x.float()."
+        )
+    _check_eps(function, eps)
+    counted = [axis + x.dim() if axis < 0 else axis for axis in axes]
+    if not counted or len(set(counted)) < len(counted) or not set(counted) <= set(range(x.dim())):
+        raise ValueError(
+            f"{function}: axes is {list(axes)}; x has shape {tuple(x.shape)}, so axes must be one "
+            f"or more different numbers from {-x.dim()} to {x.dim() - 1}"
+        )
+    return counted
 
 
 def _per_channel(function: str, name: str, value: Tensor, x: Tensor) -> Tensor:
@@ -326,5 +497,15 @@ def _per_channel(function: str, name: str, value: Tensor, x: Tensor) -> Tensor:
         raise ValueError(
             f"{function}: {name} has shape {tuple(value.shape)}, but x has {x.shape[1]} channels "
             f"(shape {tuple(x.shape)}); {name} must be ({x.shape[1]},)"
+        )
+    if value.dtype not in (x.dtype, _statistics_dtype(x)):
+        raise TypeError(
+            f"{function}: {name} has dtype {value.dtype}, but x has {x.dtype}; {name} must be "
+            f"{' or '.join(map(str, sorted({x.dtype, _statistics_dtype(x)}, key=str)))}"
+        )
+    if value.device != x.device:
+        raise ValueError(
+            f"{function}: {name} is on {value.device}, but x is on {x.device}; move one of them "
+            f"with {name}.to(x.device)"
         )
     return value.view(1, -1, *(1,) * (x.dim() - 2))

@@ -14,6 +14,8 @@ from bn_core import (
     batch_norm_forward,
     batch_norm_inference,
     batch_statistics,
+    normalize,
+    normalize_rms,
     population_variance,
 )
 
@@ -180,6 +182,175 @@ def test_population_variance_averages_to_the_population_over_every_batch():
     assert population_variance(var, 2).mean().item() == pytest.approx(
         population.var(correction=0).item()
     )
+
+
+def gradients_in(x, gamma, beta, dy, function=batch_norm):
+    leaves = [t.detach().clone().requires_grad_() for t in (x, gamma, beta)]
+    y = function(*leaves)
+    return y.detach(), *torch.autograd.grad(y, leaves, dy)
+
+
+def test_gradient_is_the_same_whether_or_not_it_will_be_differentiated_again():
+    x, gamma, beta, dy = draw((6, 4, 5))
+    leaves = [t.requires_grad_() for t in (x, gamma, beta)]
+    plain = torch.autograd.grad(batch_norm(*leaves), leaves, dy)
+    with_graph = torch.autograd.grad(batch_norm(*leaves), leaves, dy, create_graph=True)
+    torch.testing.assert_close(plain, with_graph, rtol=1e-12, atol=1e-12)
+
+
+def test_inputs_are_left_as_they_were():
+    given = draw((6, 4, 5))
+    copies = [t.clone() for t in given]
+    gradients_in(*given)
+    assert all(torch.equal(t, copy) for t, copy in zip(given, copies, strict=True))
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e3, 1e6, -1e6])
+@pytest.mark.parametrize("shape", [(4096, 3), (16, 3, 20, 20)])
+def test_float32_is_as_good_far_from_zero_as_at_zero(mean, shape):
+    """Against float64 on the same numbers, which float32 has rounded already at 1e6."""
+    x, gamma, beta, dy = (t.float() for t in draw(shape))
+    x = (x - x.mean()) / x.std() + mean
+    exact = gradients_in(*(t.double() for t in (x, gamma, beta, dy)))
+    for ours, reference in zip(gradients_in(x, gamma, beta, dy), exact, strict=True):
+        error = (ours.double() - reference).abs().max() / reference.abs().max()
+        assert error < 3e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("parameters", ["half", "float32"])
+def test_half_precision_is_wrong_by_no_more_than_its_own_rounding(dtype, parameters):
+    x, gamma, beta, dy = (t.to(dtype) for t in draw((512, 3, 4)))
+    exact = gradients_in(*(t.double() for t in (x, gamma, beta, dy)))
+    if parameters == "float32":
+        gamma, beta = gamma.float(), beta.float()
+    ours = gradients_in(x, gamma, beta, dy)
+    assert [t.dtype for t in ours] == [dtype, dtype, gamma.dtype, beta.dtype]
+    for mine, reference in zip(ours, exact, strict=True):
+        rounding = torch.finfo(mine.dtype).eps * reference.abs().max()
+        assert (mine.double() - reference).abs().max() <= max(
+            rounding, 1e-5 * reference.abs().max()
+        )
+
+
+def test_half_precision_sums_do_not_overflow():
+    x = torch.full((4096, 1), 60000.0).half()  # float16 ends at 65504
+    x[::2] = -60000.0
+    assert batch_norm(x).float().abs().max() == 1
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_memory_format_is_kept(memory_format):
+    x, gamma, beta, dy = draw((4, 3, 6, 5))
+    x = x.to(memory_format=memory_format).requires_grad_()
+    y = batch_norm(x, gamma, beta)
+    y.backward(dy.to(memory_format=memory_format))
+    for t in (y, x.grad):
+        assert t.is_contiguous(memory_format=memory_format)
+
+
+def test_vmap_is_a_loop():
+    draws = [draw((7, 3, 2), k)[:3] for k in range(4)]
+    xs, gammas, betas = (torch.stack(t) for t in zip(*draws, strict=True))
+    for in_dims in [(0, 0, 0), (0, None, None), (None, 0, 0), (0, 0, None)]:
+        arguments = [
+            stack if axis == 0 else stack[0]
+            for stack, axis in zip((xs, gammas, betas), in_dims, strict=True)
+        ]
+        both = list(zip(arguments, in_dims, strict=True))
+        loop = torch.stack(
+            [batch_norm(*(a if axis is None else a[k] for a, axis in both)) for k in range(4)]
+        )
+        torch.testing.assert_close(torch.vmap(batch_norm, in_dims)(*arguments), loop)
+
+
+def test_vmap_over_an_inner_axis_and_within_vmap():
+    x, gamma, beta, _ = draw((7, 3, 2, 5))
+    inner = torch.vmap(lambda t: batch_norm(t, gamma, beta), in_dims=3, out_dims=3)
+    torch.testing.assert_close(
+        inner(x), torch.stack([batch_norm(x[..., k], gamma, beta) for k in range(5)], -1)
+    )
+    twice = torch.vmap(torch.vmap(batch_norm, in_dims=2, out_dims=2), in_dims=3, out_dims=3)
+    loop = torch.stack(
+        [torch.stack([batch_norm(x[:, :, a, b]) for a in range(2)], 2) for b in range(5)], 3
+    )
+    torch.testing.assert_close(twice(x), loop)
+
+
+def test_gradients_per_slice_through_vmap_are_those_of_a_loop():
+    draws = [draw((7, 3, 2), k) for k in range(4)]
+    xs, gammas, betas, dys = (torch.stack(t) for t in zip(*draws, strict=True))
+    leaves = [t.requires_grad_() for t in (xs, gammas, betas)]
+    stacked = torch.autograd.grad(torch.vmap(batch_norm)(*leaves), leaves, dys)
+    loop = [gradients_in(*one)[1:] for one in draws]
+    for got, expected in zip(stacked, zip(*loop, strict=True), strict=True):
+        torch.testing.assert_close(got, torch.stack(expected))
+
+
+def test_functional_gradients_and_hessian_are_autograds():
+    x, gamma, beta, dy = draw((4, 2))
+
+    def loss(x, gamma, beta):
+        return (batch_norm(x, gamma, beta) * dy).sum()
+
+    functional = torch.func.grad(loss, argnums=(0, 1, 2))(x, gamma, beta)
+    torch.testing.assert_close(functional, gradients_in(x, gamma, beta, dy)[1:])
+    per_slice = torch.vmap(torch.func.grad(loss), in_dims=(0, None, None))(
+        torch.stack([x, 2 * x + dy]), gamma, beta
+    )
+    torch.testing.assert_close(per_slice[1], torch.func.grad(loss)(2 * x + dy, gamma, beta))
+    torch.testing.assert_close(
+        torch.func.jacrev(torch.func.jacrev(loss))(x, gamma, beta),
+        torch.autograd.functional.hessian(lambda x: loss(x, gamma, beta), x),
+    )
+
+
+def test_under_autocast_the_result_has_the_inputs_dtype():
+    x, gamma, beta, dy = (t.float() for t in draw((32, 8)))
+    weight = torch.eye(8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = x @ weight  # bfloat16, as a Linear gives it
+        y = batch_norm(hidden, gamma, beta)
+    assert y.dtype == hidden.dtype == torch.bfloat16
+    torch.testing.assert_close(y, batch_norm(hidden, gamma, beta))
+    torch.testing.assert_close(
+        gradients_in(hidden, gamma, beta, dy.bfloat16())[1].float(),
+        gradients_in(hidden.float(), gamma, beta, dy.bfloat16().float())[1],
+        rtol=1e-2, atol=1e-2,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("default")  # what the compiler warns of is not ours
+def test_it_compiles_without_a_graph_break():
+    compiled = torch.compile(batch_norm, fullgraph=True)
+    for shape in [(60, 10), (4, 3, 6, 5)]:
+        given = draw(shape)
+        torch.testing.assert_close(gradients_in(*given, compiled), gradients_in(*given))
+
+
+def test_an_empty_batch_gives_an_empty_result():
+    x, gamma, beta, dy = draw((0, 4))
+    y, dx, dgamma, dbeta = gradients_in(x, gamma, beta, dy)
+    assert y.shape == dx.shape == (0, 4)
+    assert not dgamma.any()
+    assert not dbeta.any()
+
+
+def test_over_other_axes_it_is_layer_instance_and_group_normalization():
+    x, _, _, _ = draw((5, 6, 3, 4))
+    torch.testing.assert_close(normalize(x, [1, 2, 3]), F.layer_norm(x, (6, 3, 4)))
+    torch.testing.assert_close(normalize(x, [-2, -1]), F.instance_norm(x))
+    grouped = normalize(x.view(5, 2, 3, 3, 4), [2, 3, 4]).view(x.shape)
+    torch.testing.assert_close(grouped, F.group_norm(x, 2))
+    torch.testing.assert_close(normalize(x, [0, 2, 3]), batch_norm(x))
+    torch.testing.assert_close(normalize_rms(x, [3], 1e-6), F.rms_norm(x, (4,), eps=1e-6))
+
+
+@pytest.mark.parametrize("function", [normalize, normalize_rms])
+def test_derivatives_over_other_axes_agree_with_finite_differences(function):
+    x = draw((3, 4, 2))[0].requires_grad_()
+    assert gradcheck(function, (x, [1, 2]))
+    assert gradgradcheck(function, (x, [1, 2]))
 
 
 x24 = torch.zeros(2, 4)
