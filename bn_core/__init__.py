@@ -1,6 +1,7 @@
 """Batch normalization, exactly: the algorithms of Ioffe & Szegedy (2015) and layers made of them.
 
-`import bn_core` needs torch alone. What experiments are made of (data, networks, training, figures)
+`import bn_core` needs torch alone. Whitening is in `bn_core.whitening`, operations on trained
+networks are in `bn_core.surgery`. What experiments are made of (data, networks, training, figures)
 is in `bn_core.lab`; the experiments of the book are in `bn_core.experiments`.
 """
 
@@ -15,12 +16,32 @@ from bn_core.algorithms import (
     normalize_rms,
     population_variance,
 )
-from bn_core.layers import BatchNorm1d
+from bn_core.layers import (
+    BatchNorm,
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    BatchRenorm,
+    GhostBatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    RMSNorm,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchNorm",
     "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "BatchRenorm",
+    "GhostBatchNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
+    "RMSNorm",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_forward",

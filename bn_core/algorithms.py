@@ -132,8 +132,9 @@ def batch_norm_inference(
     """
     function = "batch_norm_inference"
     _check_input(function, x, eps)
-    mean = _per_channel(function, "mean", mean, x)
-    scale = torch.rsqrt(_per_channel(function, "var", var, x) + eps)
+    wide = _statistics_dtype(x)
+    mean = _per_channel(function, "mean", mean, x).to(wide)
+    scale = torch.rsqrt(_per_channel(function, "var", var, x).to(wide) + eps)
     if gamma is not None:
         scale = scale * _per_channel(function, "gamma", gamma, x)
     y = (x - mean) * scale
@@ -196,7 +197,7 @@ def batch_norm_with_statistics(
         TypeError: as `batch_norm`.
     """
     y, mu, rest, var = _checked("batch_norm_with_statistics", x, gamma, beta, eps)
-    return y, (mu + rest).flatten(), var.flatten()
+    return y, _whole_mean(mu, rest), var.flatten()
 
 
 def normalize(x: Tensor, axes: Sequence[int], eps: float = 1e-5) -> Tensor:
@@ -263,7 +264,7 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     _check_input("batch_statistics", x)
     mu, rest, var, _ = _moments(x, _batch_axes(x))
-    return (mu + rest).flatten(), var.flatten()
+    return _whole_mean(mu, rest), var.flatten()
 
 
 def population_variance(var: Tensor, m: int) -> Tensor:
@@ -306,7 +307,7 @@ class _Normalize(torch.autograd.Function):
         scale = torch.rsqrt(var + eps)
         if gamma is not None:
             scale = scale * gamma
-        torch.sub(x, mu, out=y)
+        y = _deviations_again(x, mu, y)
         y.mul_(scale).sub_(rest * scale if beta is None else rest * scale - beta)
         return y.to(x.dtype), mu, rest, var
 
@@ -336,7 +337,7 @@ class _Normalize(torch.autograd.Function):
             if ctx.needs_input_grad[0]:
                 # x_hat * mean(dy * x_hat) = slope * (x - mu - rest)
                 slope = dgamma * one_over_s / m
-                torch.sub(x, mu, out=dx)
+                dx = _deviations_again(x, mu, dx)
                 dx.mul_(-slope).add_(dy).sub_(dbeta / m - rest * slope)
                 dx.mul_(one_over_s if gamma is None else one_over_s * gamma)
         return (
@@ -405,8 +406,20 @@ def _moments(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor
     mu = total / m
     deviations = x - mu
     rest = deviations.sum(axes, keepdim=True) / m
-    mean_square = deviations.square_().sum(axes, keepdim=True) / m
+    mean_square = deviations.mul_(deviations).sum(axes, keepdim=True) / m
     return mu, rest, torch.addcmul(mean_square, rest, rest, value=-1), deviations
+
+
+def _whole_mean(mu: Tensor, rest: Tensor) -> Tensor:
+    """The mean, (d,), as well as float32 can say it; infinite if a value of x is."""
+    return (mu + rest.nan_to_num(0.0, 0.0, 0.0)).flatten()
+
+
+def _deviations_again(x: Tensor, mu: Tensor, scratch: Tensor) -> Tensor:
+    """x - mu, into a tensor that is there already."""
+    if torch.compiler.is_compiling():  # which finds memory itself; and torch.export refuses out=
+        return x - mu
+    return torch.sub(x, mu, out=scratch)
 
 
 def _gradient(

@@ -27,7 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as _TorchBatchNorm
 from torch.nn.parameter import is_lazy
 
 from bn_core import layers as _ours
-from bn_core.layers import _BatchNorm as _OurBatchNorm
+from bn_core.layers import BatchNorm as _OurBatchNorm
 
 Batch = Tensor | Sequence[Any]
 

@@ -26,7 +26,7 @@ from bn_core.surgery import (
     to_torch,
 )
 
-BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, layers._BatchNorm, layers.BatchRenorm)
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, layers.BatchNorm, layers.BatchRenorm)
 
 
 @pytest.fixture(autouse=True)
@@ -842,7 +842,7 @@ def test_there_and_back_again_changes_no_output_and_no_state(network):
     x = torch.randn(6, *shape)
     ours = convert(model, from_torch)
     assert_same_condition(model, before)
-    assert all(isinstance(m, layers._BatchNorm) for m in batch_norms(ours).values())
+    assert all(isinstance(m, layers.BatchNorm) for m in batch_norms(ours).values())
     back = convert(ours, to_torch)
     for one in (ours, back):
         assert {k: m.training for k, m in one.named_modules()} == {
