@@ -325,7 +325,7 @@ def _chapter_table(chapters: Sequence[ChapterFacts]) -> nodes.Node:
                 str(facts.exercises),
             )
         )
-    return _table("chapter-status", header, rows, widths=(40, 9, 9, 9, 12, 7, 7, 7))
+    return table("chapter-status", header, rows, widths=(40, 9, 9, 9, 12, 7, 7, 7))
 
 
 def _link(facts: ChapterFacts) -> nodes.Node:
@@ -350,7 +350,7 @@ def _version_table(chapters: Sequence[ChapterFacts]) -> nodes.Node:
     for name, used in SOFTWARE:
         rows.append((name, _installed(name), _executed_with(name, chapters) if used else NOT_USED))
     header = ("Software", "The site is built with", "The chapters were run with")
-    return _table("version-status", header, rows, widths=(30, 35, 35))
+    return table("version-status", header, rows, widths=(30, 35, 35))
 
 
 def _installed(name: str) -> str:
@@ -372,12 +372,13 @@ def _executed_with(name: str, chapters: Iterable[ChapterFacts]) -> str:
     return ", ".join(sorted(found)) or NOT_RECORDED
 
 
-def _table(
+def table(
     name: str,
     header: Sequence[str],
     rows: Iterable[Sequence[str | nodes.Node]],
     widths: Sequence[int],
 ) -> nodes.table:
+    """Make a table of one paragraph a cell; `name` becomes its class."""
     group = nodes.tgroup(cols=len(header))
     group += [nodes.colspec(colwidth=width) for width in widths]
     group += nodes.thead("", nodes.row("", *_entries(header)))
