@@ -70,8 +70,8 @@ execute: $(INSTALLED) ## re-execute the chapters and store their outputs (CHAPTE
 	@$(PY) -m book.picture
 
 paper: $(INSTALLED) ## re-make the recorded paper-scale runs (about an hour; full MNIST)
-	$(PY) -m bn_core.experiments run figure1_settings --scale paper --out results
-	$(PY) -m bn_core.experiments run figure1 --scale paper --out results
+	$(PY) -m bn_core.experiments run figure1_settings --scale paper --out results --resume || test $$? -eq 3
+	$(PY) -m bn_core.experiments run figure1 --scale paper --out results --resume || test $$? -eq 3
 
 bench: $(INSTALLED) ## the speed table
 	$(PY) -m book.bench

@@ -416,7 +416,7 @@ def _whole_mean(mu: Tensor, rest: Tensor) -> Tensor:
 
 
 def _deviations_again(x: Tensor, mu: Tensor, scratch: Tensor) -> Tensor:
-    """x - mu, into a tensor that is there already."""
+    """Take mu off x again, into a tensor that is there already."""
     if torch.compiler.is_compiling():  # which finds memory itself; and torch.export refuses out=
         return x - mu
     return torch.sub(x, mu, out=scratch)

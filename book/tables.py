@@ -55,14 +55,20 @@ class Refusals(SphinxDirective):
     has_content: ClassVar[bool] = False
 
     def run(self) -> list[nodes.Node]:
-        """Return one table, a row for each bad input."""
+        """Return a list of calls and what each raises: a table would not fit on a phone."""
         self.env.note_reread()  # messages change with the package's code
-        rows: list[Sequence[str | nodes.Node]] = [
-            (nodes.literal("", row.code), f"{row.error.__name__}: {refusals.meet(row)}")
+        items = (
+            nodes.definition_list_item(
+                "",
+                nodes.term("", "", nodes.literal("", row.code)),
+                nodes.definition(
+                    "", nodes.paragraph("", f"{row.error.__name__}: {refusals.meet(row)}")
+                ),
+            )
             for _, group in refusals.every()
             for row in group
-        ]
-        return [table("refusal-table", ("Call", "What is raised"), rows, widths=(40, 60))]
+        )
+        return [nodes.definition_list("", *items, classes=["refusals"])]
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

@@ -1,30 +1,96 @@
-"""The command line of the experiments: `python -m bn_core.experiments list | run NAME`."""
+"""The command line of the experiments: `python -m bn_core.experiments list | run | show | schema`.
+
+What was asked for is printed on standard output, as text or with `--json` as one JSON value;
+progress and errors go to standard error. The exit status is one of `Status`.
+"""
 
 import argparse
+import json
+import os
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
-from bn_core.experiments import records, registry
-from bn_core.experiments.claims import Effect, judge
+from bn_core.experiments import records, registry, schema
+from bn_core.experiments.comparison import Comparison, compare, seeds_in_words
+from bn_core.experiments.records import Summary
+from bn_core.experiments.report import spread, written
 from bn_core.lab.data import DataError
+
+RESULTS = Path("results")  # the book's records, seen from the root of its repository
+
+
+class Status(IntEnum):
+    """The exit status."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    VERDICTS_DIFFER = 3
+    INTERRUPTED = 130
+
+
+_STATUS = (
+    "exit status: 0 done; 1 error; 2 wrong usage; 3 done, and a verdict is not the one on record; "
+    "130 interrupted"
+)
+
+_OF_A_CLAIM = ("id", "statement", "source", "effect", "unit", "threshold", "criterion")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        status: Status = chosen.do(chosen)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who reads has read enough, as in `list | head`
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # for what is flushed at the end
+        return Status.OK
+    except (DataError, OSError, records.RecordError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return Status.ERROR
+    except KeyboardInterrupt:
+        hint = ""
+        if chosen.command == "run" and chosen.resume:
+            hint = "; the same command goes on from the parts that were finished"
+        elif chosen.command == "run":
+            hint = "; nothing was written (with --resume, finished parts are kept)"
+        print(f"{parser.prog}: interrupted{hint}", file=sys.stderr)
+        return Status.INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bn_core.experiments", description="Run the experiments of the book."
+        prog="python -m bn_core.experiments",
+        description="Run the experiments of the book, and show what was recorded of them.",
+        epilog=_STATUS,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="the experiments and their claims")
-    run = commands.add_parser("run", help="run one, print its verdicts, write its result")
+
+    def command(name: str, does: Callable[[Any], Status], what: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=what, description=what, epilog=_STATUS)
+        added.set_defaults(do=does, refuse=added.error)
+        return added
+
+    listing = command("list", _list, "the experiments and their claims")
+    run = command(
+        "run", _run, "run one, print its verdicts, write its result, compare it with the record"
+    )
     run.add_argument("name", choices=registry.NAMES)
     run.add_argument(
         "--scale",
         default="live",
-        choices=("live", "paper"),
-        help="live: embedded digits, about a minute; paper: the source's own size",
+        help="live: embedded digits, about a minute; paper: the source's own size "
+        "(default: %(default)s)",
     )
     run.add_argument(
         "--seeds", type=_count, metavar="N", help="run seeds 0 to N-1 (default: the scale's)"
@@ -34,49 +100,231 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         default=Path("runs"),
         metavar="DIR",
-        help="folder for NAME.json (default: %(default)s)",
+        help="folder for NAME.json, replaced when the run is done (default: %(default)s)",
     )
-    chosen = parser.parse_args(arguments)
-    if chosen.command == "list":
-        return _list()
-    try:
-        return _run(chosen.name, chosen.scale, chosen.seeds, chosen.out)
-    except (DataError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; nothing was written", file=sys.stderr)
-        return 130
+    run.add_argument(
+        "--compare",
+        type=Path,
+        metavar="DIR",
+        help=f"folder of the record to compare with (default: {RESULTS}, if it holds one)",
+    )
+    run.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep finished parts in OUT/NAME.SCALE.parts until the run is done, and go on from "
+        "those that an interrupted run left there",
+    )
+    show = command("show", _show, "the claims and verdicts of a recorded result")
+    show.add_argument("name")
+    show.add_argument(
+        "--from",
+        dest="folder",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="folder of NAME.json (default: %(default)s)",
+    )
+    for each in (listing, run, show):
+        each.add_argument("--json", action="store_true", help="print JSON instead of text")
+    document = command("schema", _schema, "the JSON Schema of an experiment's record")
+    document.add_argument("name", choices=(*registry.NAMES, *schema.TABLES))
+    return parser
 
 
-def _list() -> int:
-    for name in registry.NAMES:
-        experiment = registry.get(name)
+def _list(chosen: argparse.Namespace) -> Status:
+    experiments = {name: registry.get(name) for name in registry.NAMES}
+    if chosen.json:
+        _print_json(
+            [
+                {
+                    "name": name,
+                    "title": experiment.TITLE,
+                    "chapter": registry.CHAPTERS.get(name),
+                    "scales": {
+                        scale: {"seeds": size.seeds} for scale, size in experiment.SCALES.items()
+                    },
+                    "claims": [
+                        {key: getattr(claim, key) for key in _OF_A_CLAIM}
+                        for claim in experiment.CLAIMS
+                    ],
+                }
+                for name, experiment in experiments.items()
+            ]
+        )
+        return Status.OK
+    for name, experiment in experiments.items():
         print(f"{name}: {experiment.TITLE}")
+        for scale, size in experiment.SCALES.items():
+            print(f"  {scale} scale: {seeds_in_words(range(size.seeds))}")
         for claim in experiment.CLAIMS:
             print(f"  {claim.id} ({claim.source})")
             print(f"    {claim.statement}")
             print(f"    holds if: {claim.criterion}")
-    return 0
+    return Status.OK
 
 
-def _run(name: str, scale: str, count: int | None, out: Path) -> int:
-    experiment = registry.get(name)
-    out.mkdir(parents=True, exist_ok=True)  # find out now, not after an hour, that it cannot be
-    path = out / f"{name}.json"
+def _run(chosen: argparse.Namespace) -> Status:
+    experiment = registry.get(chosen.name)
+    if chosen.scale not in experiment.SCALES:
+        chosen.refuse(
+            f"argument --scale: {chosen.name} has no scale {chosen.scale!r}; "
+            f"choose from {', '.join(experiment.SCALES)}"
+        )
+    path: Path = chosen.out / f"{chosen.name}.json"
+    parts: Path | None = None
+    if chosen.resume:
+        parts = chosen.out / f"{chosen.name}.{chosen.scale}.parts"
+    # Before the run: what is wrong with a folder is to be found out now, not after an hour, and the
+    # record to compare with may be the one that is replaced.
+    recorded = _record(chosen.name, chosen.compare)
+    _check_writable(path)
+
     started = time.perf_counter()
-    result = experiment.run(scale, None if count is None else tuple(range(count)), progress=True)
+    seeds = None if chosen.seeds is None else tuple(range(chosen.seeds))
+    result = experiment.run(chosen.scale, seeds, progress=True, resume=parts)
     records.save(path, experiment.to_record(result))
-    for claim in experiment.CLAIMS:
-        judgement = judge(claim, result, result.seeds)
-        effects = ", ".join(_text(effect, claim.unit) for effect in judgement.effects)
-        print(f"{claim.id}: {judgement.verdict} [{effects}]")
-    print(f"{path} written after {time.perf_counter() - started:.0f} s")
-    return 0
+    seconds = time.perf_counter() - started
+    if parts is not None:  # all in the result now
+        shutil.rmtree(parts, ignore_errors=True)
+
+    here = records.summary(path)
+    comparison = None if recorded is None else compare(here, recorded)
+    if chosen.json:
+        _print_json(
+            {
+                **schema.plain(here),
+                "seconds": round(seconds, 1),
+                "comparison": None if comparison is None else _as_json(comparison),
+            }
+        )
+    else:
+        _print_run(here, comparison)
+        print(f"{path} written after {seconds:.0f} s")
+    differ = comparison is not None and comparison.agrees is False
+    return Status.VERDICTS_DIFFER if differ else Status.OK
 
 
-def _text(effect: Effect, unit: str) -> str:
-    return f"{effect.bound} {effect.value:.2f}{unit}".strip()
+def _record(name: str, folder: Path | None) -> Summary | None:
+    """The record to compare with: it must be there if asked for, and need not be otherwise."""
+    path = (folder or RESULTS) / f"{name}.json"
+    if folder is None and not path.exists():
+        return None
+    try:
+        return records.summary(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"--compare {folder}: there is no {path}; leave the option out, or name a folder that "
+            "holds one"
+        ) from None
+    except records.RecordError as error:
+        if folder is not None:
+            raise
+        # Running anew is what mends a bad record, so it must not stand in the way.
+        print(f"nothing to compare with: {error}", file=sys.stderr)
+        return None
+
+
+def _check_writable(path: Path) -> None:
+    """Raise OSError if a record could not be written there."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; move it, or give another --out")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"--out {path.parent} is not a folder that can be written to ({error.strerror}); "
+            "give another"
+        ) from error
+
+
+def _print_run(here: Summary, comparison: Comparison | None) -> None:
+    print(f"{here.experiment}, {here.scale} scale, {seeds_in_words(here.seeds)}")
+    beside = {} if comparison is None else {each.id: each for each in comparison.claims}
+    for claim in here.claims:
+        print(f"{claim.id}: {claim.verdict}, {spread(claim.effects, claim.unit)}")
+        if claim.id not in beside:
+            continue
+        compared = beside[claim.id]
+        if compared.recorded is None or compared.obstacle:
+            print(f"  cannot be compared: {compared.obstacle}")
+        else:
+            there, same = compared.recorded, "agrees" if compared.agrees else "DOES NOT AGREE"
+            print(f"  on record: {there.verdict}, {spread(there.effects, there.unit)}: {same}")
+    for id_, each in beside.items():
+        if each.here is None and each.recorded is not None:
+            print(f"{id_}: {each.obstacle} ({each.recorded.verdict})")
+    if comparison is None:
+        print("There is no record to compare with.")
+        return
+    print(comparison.sentence)
+    for difference in comparison.differences:
+        print(f"  not the same: {difference}")
+
+
+def _as_json(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "record": comparison.recorded.path.as_posix(),
+        "sentence": comparison.sentence,
+        "agrees": comparison.agrees,
+        "obstacle": comparison.obstacle,
+        "differences": list(comparison.differences),
+        "claims": [
+            {
+                "id": each.id,
+                "here": each.here and each.here.verdict.value,
+                "recorded": each.recorded and each.recorded.verdict.value,
+                "recorded_effects": each.recorded and schema.plain(each.recorded.effects),
+                "agrees": each.agrees,
+                "obstacle": each.obstacle,
+            }
+            for each in comparison.claims
+        ],
+    }
+
+
+def _show(chosen: argparse.Namespace) -> Status:
+    path: Path = chosen.folder / f"{chosen.name}.json"
+    if not path.exists():
+        there = {file.stem for file in chosen.folder.glob("*.json")} - set(schema.TABLES)
+        raise FileNotFoundError(
+            f"there is no {path}; {chosen.folder} holds {', '.join(sorted(there)) or 'no record'}. "
+            f"`run NAME --out {chosen.folder}` makes one"
+        )
+    summary = records.summary(path)
+    if chosen.json:
+        _print_json(schema.plain(summary))
+        return Status.OK
+    made = summary.provenance
+    processor, data = made["processor"], made["data"]
+    print(f"{summary.experiment}: {summary.title}")
+    print(f"  {summary.scale} scale, {seeds_in_words(summary.seeds)}")
+    print(f"  recorded on {made['date']} at revision {made['revision']}")
+    print(f"  data: {data['name']}, sha256 {data['sha256']}")
+    print(f"  with {', '.join(f'{name} {version}' for name, version in made['versions'].items())}")
+    print(
+        f"  in {made['wall_seconds']:.0f} s on {processor['cores']} cores "
+        f"({processor['machine']}, {processor['capability']})"
+    )
+    for claim in summary.claims:
+        print(f"\n{claim.id}: {claim.verdict}, {spread(claim.effects, claim.unit)}")
+        print(f"  {claim.statement} ({claim.source})")
+        print(f"  holds if: {claim.criterion}")
+        for effect in claim.effects:
+            print(f"  seed {effect.seed}: {written(effect)}{claim.unit}")
+    if not summary.claims:
+        print("\nIt makes no claims.")
+    return Status.OK
+
+
+def _schema(chosen: argparse.Namespace) -> Status:
+    _print_json(schema.document(chosen.name))
+    return Status.OK
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(schema.plain(value), indent=2, allow_nan=False))
 
 
 def _count(text: str) -> int:

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
+
+BOUNDS = ("", "at least", "at most")
+OWN = "this book"  # the source of a question that nobody else raised
 
 
 class Verdict(StrEnum):
@@ -24,12 +27,29 @@ class Effect:
     Attributes:
         seed: the seed.
         value: the size, in the claim's unit; NaN where it cannot be told.
-        bound: "at least" or "at most" where the records do not tell the exact value.
+        bound: "at least" or "at most" where the records do not tell the exact value, else "".
+
+    Raises:
+        ValueError: another bound.
     """
 
     seed: int
     value: float
-    bound: str = ""
+    bound: str = field(default="", metadata={"enum": list(BOUNDS)})
+
+    def __post_init__(self) -> None:
+        if self.bound not in BOUNDS:
+            raise ValueError(f"Effect: bound is {self.bound!r}; it must be one of {BOUNDS}")
+
+    def exceeds(self, threshold: float) -> bool | None:
+        """Whether the effect is greater than a threshold; None if that cannot be told.
+
+        Of "at least 0.9" it cannot be told whether it exceeds 1, nor of "at most 1.1", nor of NaN.
+        """
+        if math.isnan(self.value):
+            return None
+        found = self.value > threshold
+        return None if self.bound == ("at most" if found else "at least") else found
 
 
 @dataclass(frozen=True)
@@ -37,9 +57,9 @@ class Claim(Generic[Result]):
     """A statement that an experiment can fail.
 
     The criterion is one rule for all claims: the claim *holds* when the effect exceeds `threshold`
-    in every seed, *does not hold* when it does so in none, and is *mixed* otherwise, or when the
-    effect of a seed cannot be told. Were the effect a coin toss, five seeds would agree on "holds"
-    once in 32 times, three seeds once in 8.
+    in every seed, *does not hold* when it does so in none, and is *mixed* otherwise, or when it
+    cannot be told of a seed. Were the effect a coin toss, five seeds would agree on "holds" once
+    in 32 times, three seeds once in 8.
 
     Attributes:
         id: short name, experiment first.
@@ -67,12 +87,47 @@ class Claim(Generic[Result]):
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim's effects, seed by seed, and the verdict that the criterion gives."""
+    """A claim's effects, seed by seed, and the verdict that the criterion gives.
 
-    claim: str
+    It repeats what the claim says, so that it can be stored and read without the code that made it.
+
+    Attributes:
+        id: the claim's.
+        statement: the claim's.
+        source: the claim's.
+        criterion: in words.
+        unit: of effects and threshold.
+        threshold: what the effect must exceed.
+        effects: one for each seed.
+        verdict: what follows from the effects and the threshold, see `decide`.
+    """
+
+    id: str
+    statement: str
+    source: str
     criterion: str
+    unit: str
+    threshold: float
     effects: tuple[Effect, ...]
     verdict: Verdict
+
+
+def decide(effects: Sequence[Effect], threshold: float) -> Verdict:
+    """The verdict of some effects: the one rule that `Claim` states.
+
+    Args:
+        effects: one for each seed; at least one.
+        threshold: what each must exceed.
+
+    Raises:
+        ValueError: no effect.
+    """
+    if not effects:
+        raise ValueError("decide: effects is empty; a verdict needs at least one")
+    exceeds = {effect.exceeds(threshold) for effect in effects}
+    if exceeds == {True}:
+        return Verdict.HOLDS
+    return Verdict.DOES_NOT_HOLD if exceeds == {False} else Verdict.MIXED
 
 
 def judge(claim: Claim[Result], result: Result, seeds: Sequence[int]) -> Judgement:
@@ -89,9 +144,13 @@ def judge(claim: Claim[Result], result: Result, seeds: Sequence[int]) -> Judgeme
     if not seeds:
         raise ValueError("judge: seeds is empty; a verdict needs at least one seed")
     effects = tuple(claim.measure(result, seed) for seed in seeds)
-    exceeds = [effect.value > claim.threshold for effect in effects]
-    if any(math.isnan(effect.value) for effect in effects) or any(exceeds) != all(exceeds):
-        verdict = Verdict.MIXED
-    else:
-        verdict = Verdict.HOLDS if all(exceeds) else Verdict.DOES_NOT_HOLD
-    return Judgement(claim.id, claim.criterion, effects, verdict)
+    return Judgement(
+        id=claim.id,
+        statement=claim.statement,
+        source=claim.source,
+        criterion=claim.criterion,
+        unit=claim.unit,
+        threshold=claim.threshold,
+        effects=effects,
+        verdict=decide(effects, claim.threshold),
+    )

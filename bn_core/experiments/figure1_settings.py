@@ -21,8 +21,9 @@ from bn_core.experiments.figure1 import BATCH_SIZE
 from bn_core.experiments.registry import choose_seeds
 from bn_core.lab.data import ImageSet, load
 from bn_core.lab.models import figure1_network
-from bn_core.lab.sweeps import run_all
-from bn_core.lab.training import accuracy, predict, train
+from bn_core.lab.stack import Stack
+from bn_core.lab.sweeps import Report, run_all
+from bn_core.lab.training import accuracy, predict, train_stack
 from bn_core.layers import BatchNorm1d
 
 NAME = "figure1_settings"
@@ -149,13 +150,20 @@ class Result:
 CLAIMS: tuple[Claim[Result], ...] = ()  # it chooses; chapter 10 makes claims of rates and scales
 
 
-def run(scale: str = "live", seeds: Sequence[int] | None = None, progress: bool = False) -> Result:
+def run(
+    scale: str = "live",
+    seeds: Sequence[int] | None = None,
+    progress: bool = False,
+    resume: Path | None = None,
+) -> Result:
     """Score every setting with every seed.
 
     Args:
         scale: "live" (a handful of settings, seconds) or "paper" (the sweep the book uses).
         seeds: by default 0 at live scale and 0, 1, 2 at paper scale.
         progress: show a progress bar on stderr.
+        resume: folder in which finished parts and checkpoints are kept and found again; None for
+            none.
 
     Raises:
         ValueError: an unknown scale, or no seed.
@@ -173,41 +181,50 @@ def run(scale: str = "live", seeds: Sequence[int] | None = None, progress: bool 
     )
     with records.provenance(data) as provenance:
         scores = run_all(
-            _run_one,
-            [(setting, seed, scale) for setting in settings for seed in seeds],
+            _run_setting,
+            [(setting, seeds, scale) for setting in settings],
             steps=size.steps,
             progress=f"{NAME}, {scale} scale" if progress else None,
+            resume=resume,
         )
-    rows = np.asarray(scores).reshape(len(settings), len(seeds)).round(4).tolist()
+    rows = np.asarray(scores).round(4).tolist()
     return Result(scale, settings, seeds, rows, provenance)
 
 
-def _run_one(job: tuple[Setting, int, str], report: Callable[[int], object]) -> float:
-    setting, seed, scale = job
+def _run_setting(job: tuple[Setting, tuple[int, ...], str], report: Report) -> list[float]:
+    """The score of each seed; a network that diverged counts 0 from there on."""
+    setting, seeds, scale = job
     size = SCALES[scale]
     data = _digits(size.data, size.hold_out)
-    network = figure1_network(
-        BatchNorm1d if setting.batch_norm else None,
-        init_std=setting.init_std,
-        generator=torch.Generator().manual_seed(seed),
+    stack = Stack(
+        [
+            figure1_network(
+                BatchNorm1d if setting.batch_norm else None,
+                init_std=setting.init_std,
+                generator=torch.Generator().manual_seed(seed),
+            )
+            for seed in seeds
+        ]
     )
+    networks = [stack.unstack(s) for s in range(len(seeds))]
     record_at = range(size.steps // 20, size.steps + 1, size.steps // 20)
-    accuracies: list[float] = []
-    train(
-        network,
+    trainings = train_stack(
+        stack,
         data.train_images,
         data.train_labels,
-        OPTIMIZERS[setting.optimizer](network.parameters(), setting.lr),
+        OPTIMIZERS[setting.optimizer](stack.parameters(), setting.lr),
         steps=size.steps,
         batch_size=BATCH_SIZE,
-        generator=torch.Generator().manual_seed(seed),
-        watch=lambda _: accuracies.append(
-            accuracy(predict(network, data.test_images), data.test_labels)
-        ),
+        generators=[torch.Generator().manual_seed(seed) for seed in seeds],
+        watch=lambda _: [
+            {"accuracy": accuracy(predict(network, data.test_images), data.test_labels)}
+            for network in networks
+        ],
         watch_at=record_at,
         report=report,
+        checkpoint=report.checkpoint,
     )
-    return sum(accuracies) / len(record_at)
+    return [sum(t.measured.get("accuracy", [])) / len(record_at) for t in trainings]
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,12 @@ from typing import Any, Protocol, cast
 
 from bn_core.experiments.claims import Claim
 
-NAMES = ("figure1", "figure1_settings")
+# Each experiment, and the chapter that shows it.
+CHAPTERS = {
+    "figure1": "09_activations_over_time",
+    "figure1_settings": "09_activations_over_time",
+}
+NAMES = tuple(CHAPTERS)
 
 
 class Size(Protocol):
@@ -20,14 +25,30 @@ class Size(Protocol):
 
 
 class Experiment(Protocol):
-    """What a module of an experiment offers."""
+    """What a module of an experiment offers.
+
+    Attributes:
+        NAME: as in `NAMES`.
+        TITLE: what it is about.
+        SCALES: the sizes in which it can be run.
+        CLAIMS: the claims it bears on, if any.
+        Result: the dataclass that `run` returns, of such fields as
+            `bn_core.experiments.schema.of` knows; among them scale, seeds and provenance.
+        run: called as run(scale, seeds, progress, resume); `resume` is a folder in which finished
+            parts of an interrupted run are kept and found again, or None.
+        to_record: what `bn_core.experiments.records.save` takes, from a result.
+        from_record: the result that `to_record` was given.
+        recorded: the recorded result in a folder.
+    """
 
     NAME: str
     TITLE: str
     SCALES: Mapping[str, Size]
     CLAIMS: Sequence[Claim[Any]]
+    Result: type
     run: Callable[..., Any]
     to_record: Callable[[Any], dict[str, Any]]
+    from_record: Callable[[dict[str, Any]], Any]
     recorded: Callable[[Path], Any]
 
 
@@ -45,6 +66,11 @@ def get(name: str) -> Experiment:
             f"registry.get: there is no experiment {name!r}; there is {', '.join(NAMES)}"
         )
     return cast(Experiment, importlib.import_module(f"bn_core.experiments.{name}"))
+
+
+def all_claims() -> dict[str, Claim[Any]]:
+    """The claims of all experiments by their id, in the order of the registry."""
+    return {claim.id: claim for name in NAMES for claim in get(name).CLAIMS}
 
 
 def choose_seeds(

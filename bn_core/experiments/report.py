@@ -1,11 +1,15 @@
-"""What a chapter prints of its claims: effects, verdicts and the table of both, as Markdown."""
+"""What is printed of claims: effects, verdicts and tables of both, as Markdown."""
 
+import math
 from collections.abc import Mapping, Sequence
+from os.path import normpath
+from pathlib import Path
 from typing import Any
 
 from IPython.display import Markdown
 
-from bn_core.experiments.claims import Claim, Effect, Judgement, judge
+from bn_core.experiments import records, registry
+from bn_core.experiments.claims import OWN, Claim, Effect, Judgement, judge
 
 
 def spread(effects: Sequence[Effect], unit: str) -> str:
@@ -17,15 +21,21 @@ def spread(effects: Sequence[Effect], unit: str) -> str:
 
     Returns:
         Such as "17.0 to 18.5x", with "at least" or "at most" where the records
-        do not tell.
+        do not tell, and the number of seeds whose effect cannot be told, if any.
     """
-    ordered = sorted(effects, key=lambda effect: effect.value)
-    low, high = (_written(effect) for effect in (ordered[0], ordered[-1]))
-    return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+    known = sorted((e for e in effects if not math.isnan(e.value)), key=lambda each: each.value)
+    unknown = len(effects) - len(known)
+    if not known:
+        return "cannot be told"
+    low, high = (written(effect) for effect in (known[0], known[-1]))
+    told = f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+    return f"{told}; {unknown} of {len(effects)} cannot be told" if unknown else told
 
 
-def _written(effect: Effect) -> str:
+def written(effect: Effect) -> str:
     """The value to a hundredth, or a tenth from 10 on, with a true minus sign and its bound."""
+    if math.isnan(effect.value):
+        return "cannot be told"
     digits = 1 if abs(effect.value) >= 10 else 2
     return f"{effect.bound} {effect.value:.{digits}f}".strip().replace("-", "\N{MINUS SIGN}")
 
@@ -47,18 +57,76 @@ def verdict_table(claims: Sequence[Claim[Any]], results: Mapping[str, Any]) -> M
         claims: one for each row.
         results: for each scale's heading, a result of the claims' experiment.
     """
-    head = ["Claim, source, criterion", *results]
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    rows = []
     for claim in claims:
         cells = [f"{claim.statement} *({_cited(claim.source)})* Holds if: {claim.criterion}."]
         for result in results.values():
             judgement = judge(claim, result, result.seeds)
             cells.append(f"**{judgement.verdict}**: {spread(judgement.effects, claim.unit)}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return Markdown("\n".join(lines))
+        rows.append(cells)
+    return _table(["Claim, source, criterion", *results], rows)
+
+
+def scoreboard(folder: Path) -> Markdown:
+    """Every claim of every record in a folder, with its source, effect and verdict.
+
+    Made of the records alone, without running or judging anything. The links lead to the chapter
+    and to the record as seen from where the folder is seen.
+
+    Args:
+        folder: the book's `results`, relative to the page that shows the table.
+
+    Raises:
+        bn_core.experiments.records.RecordError: one of its JSON files is not a record.
+        FileNotFoundError: it holds no record of an experiment.
+    """
+    found = records.summaries(folder)
+    if not found:
+        raise FileNotFoundError(
+            f"report.scoreboard: {folder} holds no record of an experiment; `make paper` makes them"
+        )
+    rows = [
+        [
+            f"{claim.statement} Holds if: {claim.criterion}.",
+            _cited(claim.source),
+            f"{spread(claim.effects, claim.unit)}, {_seeds(claim)}",
+            f"**{claim.verdict}**",
+            ", ".join([*_chapter(each.experiment, folder), _record(each)]),
+        ]
+        for each in found
+        for claim in each.claims
+    ]
+    return _table(
+        ["Claim, criterion", "Source", "Effect, lowest to highest", "Verdict", "See"], rows
+    )
+
+
+def _seeds(claim: Judgement) -> str:
+    return f"{len(claim.effects)} seed" + "s" * (len(claim.effects) > 1)
+
+
+def _chapter(experiment: str, folder: Path) -> list[str]:
+    """The link to the chapter that shows an experiment, if there is one."""
+    if experiment not in registry.CHAPTERS:
+        return []
+    name = registry.CHAPTERS[experiment]
+    path = Path(normpath(folder / ".." / "chapters" / f"{name}.ipynb"))
+    return [f"[chapter {int(name.partition('_')[0])}]({path.as_posix()})"]
+
+
+def _record(summary: records.Summary) -> str:
+    return f"{{download}}`{summary.scale} scale <{summary.path.as_posix()}>`"
 
 
 def _cited(source: str) -> str:
     """The source with its key as a citation, if it has one."""
+    if source == OWN:
+        return source
     key, comma, section = source.partition(", ")
-    return f"{{cite:t}}`{key}`, {section}" if comma else source
+    return f"{{cite:t}}`{key}`{comma}{section}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markdown:
+    lines = [list(head), ["---"] * len(head)]
+    lines += [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))

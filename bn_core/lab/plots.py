@@ -4,6 +4,9 @@ Each function takes plain arrays and returns a `Drawing`: the figure, and a desc
 that is computed from the same arrays. In a notebook the description is the figure's text form, so
 it is compared when the chapter is re-run, and the book uses it as the image's alternative text.
 
+`dashboard` and `timeline` take the `bn_core.lab.probes.Recorder` of any network and show what was
+inside.
+
 Colours are from the palette of Okabe and Ito, which readers with the common kinds of colour
 blindness can tell apart; every series also has its own line style or marker. Figures have a white
 ground, so that they can be read in any notebook; the book's dark theme inverts their lightness.
@@ -11,22 +14,46 @@ ground, so that they can be read in any notebook; the book's dark theme inverts 
 
 import base64
 import io
+import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+import torch
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator, PercentFormatter
-from numpy.typing import ArrayLike
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+)
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from bn_core.lab.probes import (
+    SATURATED,
+    Array,
+    Distribution,
+    LayerHistory,
+    Recorder,
+    value_and_slope,
+)
 
 INK = "#1a1a1a"
 FAINT = "#6b6b6b"
 COLOURS = {"blue": "#0072B2", "orange": "#D55E00", "green": "#00966B", "purple": "#A0528A"}
+# Layers by depth, from the first, dark, to the last: as many as can be told apart.
+DEPTHS = 5
+DEPTH_LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
 STYLE = {
     "font.size": 10.5,
@@ -72,6 +99,15 @@ class Look:
     colour: str
     line: str = "-"
     marker: str = "o"
+
+
+def depth_colours(layers: int) -> list[str]:
+    """Colours of the lines of layers, from the first to the last, dark to light.
+
+    Args:
+        layers: how many, at most `DEPTHS`.
+    """
+    return [to_hex(colormaps["viridis"](place)) for place in np.linspace(0, 0.59, layers)]
 
 
 @dataclass(frozen=True)
@@ -159,6 +195,72 @@ def accuracy_curves(
     )
 
 
+def curves(
+    x: Sequence[float],
+    series: Mapping[Look, ArrayLike],
+    *,
+    title: str,
+    x_name: str,
+    y_name: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    percent: bool = False,
+    limits: tuple[float, float] | None = None,
+) -> Drawing:
+    """One line for each series, the mean over seeds, with the range over seeds as a band.
+
+    Args:
+        x: (points,), ascending.
+        series: for each series (seeds, points), or (points,) of a single run; NaN where there is
+            no value.
+        title: what is found.
+        x_name: what the horizontal axis is, with its unit.
+        y_name: what the vertical axis is, with its unit.
+        log_x: whether the horizontal axis is logarithmic; then x is positive.
+        log_y: whether the vertical axis is logarithmic.
+        percent: whether the values are shares in [0, 1], to be shown in percent.
+        limits: of the vertical axis; by default those of the values.
+
+    Raises:
+        ValueError: a series that has not one value for each of x.
+    """
+    tables = {look: np.atleast_2d(np.asarray(v, dtype=float)) for look, v in series.items()}
+    for look, table in tables.items():
+        if table.shape[1] != len(x):
+            raise ValueError(
+                f"curves: series {look.label!r} has shape {table.shape} and x has {len(x)} values; "
+                "give (seeds, points)"
+            )
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for look, table in tables.items():
+            _band(axes, x, table, look)
+        if log_x:
+            axes.set_xscale("log")
+        if log_y:
+            _logarithmic(axes, "{:g}")
+        elif percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        if max(map(abs, x)) >= 1000:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set_xlim(min(x), max(x))
+        axes.set_ylim(limits)
+        axes.set_xlabel(x_name)
+        axes.set_ylabel(textwrap.fill(y_name, 28))
+        if len(tables) > 1 or any(look.label for look in tables):
+            axes.legend(loc="best")
+        _headline(figure, title)
+    number: Callable[[Any], str] = _from_to if percent else _range
+    ends = "; ".join(
+        f"{look.label} {number(table[:, 0])} at {x[0]:,g}, {number(table[:, -1])} at {x[-1]:,g}"
+        for look, table in tables.items()
+    )
+    seeds = any(len(table) > 1 for table in tables.values())
+    band = ", with a band from the lowest to the highest seed" if seeds else ""
+    return Drawing(figure, f"{title}. Line chart of {y_name} against {x_name}{band}. {ends}.")
+
+
 def percentile_fans(
     steps: Sequence[int],
     fans: Mapping[Look, Mapping[str, ArrayLike]],
@@ -233,34 +335,52 @@ def heat_maps(
     row_name: str,
     column_name: str,
     title: str,
+    quantity: str | None = None,
+    lowest_is_best: bool = False,
 ) -> Drawing:
-    """Accuracy over two settings, one map for each panel, the best cell of each framed.
+    """Accuracy, or another quantity, over two settings: one map for each panel, its best framed.
 
     Args:
         rows: values of the setting on the vertical axis.
         columns: values of the setting on the horizontal axis.
-        panels: for each panel's name (rows, columns), in [0, 1].
+        panels: for each panel's name (rows, columns); NaN where there is no value.
         row_name: what the rows are.
         column_name: what the columns are.
         title: what is found.
+        quantity: what the values are, shown to two digits, their colours from the lowest to the
+            highest. By default they are accuracies in [0, 1], shown in percent.
+        lowest_is_best: whether to frame the lowest value of a panel instead of the highest.
     """
+    tables = {name: np.asarray(panel, dtype=float) for name, panel in panels.items()}
+    low, high = 0.0, 1.0
+    if quantity is not None:
+        low = min(float(np.nanmin(table)) for table in tables.values())
+        high = max(float(np.nanmax(table)) for table in tables.values())
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.0 + 2.2 * len(panels)), layout="constrained")
         best = []
-        for axes, (name, panel) in zip(
+        for axes, (name, values) in zip(
             figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0],
-            panels.items(),
+            tables.items(),
             strict=True,
         ):
-            values = np.asarray(panel)
-            axes.imshow(values, vmin=0, vmax=1, cmap="cividis", aspect="auto", origin="lower")
+            axes.imshow(values, vmin=low, vmax=high, cmap="cividis", aspect="auto", origin="lower")
+            colours = np.where(values <= (low + high) / 2, "white", "black")  # on the cell's own
             for (i, j), value in np.ndenumerate(values):
-                colour = "black" if value > 0.5 else "white"
-                axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=colour)
-            i, j = divmod(int(np.nanargmax(values)), values.shape[1])
+                text = f"{100 * value:.0f}" if quantity is None else f"{value:.2g}"
+                text = "–" if np.isnan(value) else text
+                axes.text(j, i, text, ha="center", va="center", color=colours[i, j])
+            chosen = np.nanargmin(values) if lowest_is_best else np.nanargmax(values)
+            i, j = divmod(int(chosen), values.shape[1])
+            worst = np.nanmax(values) if lowest_is_best else np.nanmin(values)
+            if quantity is None:
+                numbers = f"{100 * values[i, j]:.1f} %", f"{100 * worst:.0f} %"
+            else:
+                numbers = f"{values[i, j]:.2g}", f"{worst:.2g}"
             best.append(
-                f"{name}, best {100 * values[i, j]:.1f} % at {row_name} {rows[i]:g} and "
-                f"{column_name} {columns[j]:g}, lowest {100 * np.nanmin(values):.0f} %"
+                f"{name}, best {numbers[0]} at {row_name} {rows[i]:g} and "
+                f"{column_name} {columns[j]:g}, {'highest' if lowest_is_best else 'lowest'} "
+                f"{numbers[1]}"
             )
             axes.add_patch(
                 FancyBboxPatch(
@@ -269,7 +389,7 @@ def heat_maps(
                     0.76,
                     boxstyle="round,pad=0,rounding_size=0.1",
                     fill=False,
-                    edgecolor="black",
+                    edgecolor=str(colours[i, j]),
                     linewidth=2,
                 )
             )
@@ -282,8 +402,8 @@ def heat_maps(
         _headline(figure, title)
     return Drawing(
         figure,
-        f"{title}. Heat maps of accuracy in percent over {row_name} and {column_name}. "
-        f"{'; '.join(best)}.",
+        f"{title}. Heat maps of {quantity or 'accuracy in percent'} over {row_name} and "
+        f"{column_name}. {'; '.join(best)}.",
     )
 
 
@@ -377,6 +497,278 @@ def unit_dots(groups: Mapping[Look, Sequence[ArrayLike]], *, title: str, quantit
     )
 
 
+def histogram_on_activation(
+    groups: Mapping[Look, ArrayLike],
+    activation: Callable[[Tensor], Tensor],
+    *,
+    title: str,
+    name: str | None = None,
+    share: float = SATURATED,
+) -> Drawing:
+    """A batch's pre-activations as a histogram, with the activation and its derivative over it.
+
+    Bars stand in the dead zone, and are hatched, where the derivative is below a share of its
+    maximum: what is there passes next to no gradient on.
+
+    Args:
+        groups: for each series, one panel, pre-activations of any shape.
+        activation: maps each value of a tensor by itself: a module or a function.
+        title: what is found.
+        name: the activation's; by default that of the class or function, in small letters.
+        share: of the largest derivative, in (0, 1).
+
+    Raises:
+        ValueError: a series without a finite value.
+    """
+    tables = {look: np.asarray(v, dtype=float).ravel() for look, v in groups.items()}
+    for look, values in tables.items():
+        if not np.isfinite(values).any():
+            raise ValueError(
+                f"histogram_on_activation: series {look.label!r} has no finite value to show"
+            )
+    tables = {look: values[np.isfinite(values)] for look, values in tables.items()}
+    name = name or getattr(activation, "__name__", type(activation).__name__).lower()
+
+    def curve(x: Array) -> tuple[Array, Array]:
+        value, slope = value_and_slope(activation, torch.from_numpy(x))
+        return value.numpy(), slope.numpy()
+
+    enough = share * curve(np.linspace(-20, 20, 4001))[1].max()
+    ends = [np.percentile(values, (0.5, 99.5)) for values in tables.values()]
+    low, high = min(-5.0, *(e[0] for e in ends)), max(5.0, *(e[1] for e in ends))
+    edges = np.linspace(low, high, 41)
+    x = np.linspace(low, high, 400)
+    value, slope = curve(x)
+    words = []
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.9 + 2.1 * len(tables)), layout="constrained")
+        grid = figure.subplots(len(tables), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        for axes, (look, values) in zip(grid, tables.items(), strict=True):
+            # The few values beyond the edges are counted in the outermost bars.
+            counts = np.histogram(np.clip(values, low, high), edges)[0] / len(values)
+            flat = curve((edges[1:] + edges[:-1]) / 2)[1] < enough
+            for chosen, style in (
+                (~flat, {"color": COLOURS[look.colour], "alpha": 0.55}),
+                (flat, {"facecolor": "white", "edgecolor": COLOURS[look.colour], "hatch": "/////"}),
+            ):
+                width = edges[1] - edges[0]
+                axes.bar(
+                    edges[:-1][chosen], counts[chosen], width, align="edge", linewidth=0.6, **style
+                )
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.set_ylabel("share of values")
+            function = axes.twinx()
+            function.plot(x, value, color=INK, linewidth=1.8)
+            function.plot(x, slope, color=INK, linewidth=1.8, linestyle=":")
+            function.spines["right"].set_visible(True)
+            function.grid(False)
+            function.yaxis.set_major_locator(MaxNLocator(4))
+            if min(value.min(), slope.min()) >= 0:
+                function.set_ylim(0, 1.08 * max(value.max(), slope.max()))
+            axes.set_xlim(low, high)
+            dead = float((curve(values)[1] < enough).mean())
+            axes.set_title(
+                f"{look.label}: {100 * dead:.0f} % in the dead zone", fontweight="normal"
+            )
+            words.append(
+                f"{look.label}: {100 * dead:.0f} % of the values in the dead zone, middle 70 % "
+                f"from {_positions(np.percentile(values, (15, 85)), values.std())}"
+            )
+        grid[-1].set_xlabel(f"pre-activation, what enters the {name}")
+        zone = Patch(facecolor="white", edgecolor=INK, hatch="/////", linewidth=0.6)
+        figure.legend(
+            [*function.get_lines(), zone],
+            [name, "its derivative", "dead zone"],
+            loc="outside lower left",
+            ncols=3,
+            handlelength=1.8,
+            title=f"In the dead zone the derivative is below {100 * share:.0f} % of its maximum.",
+            title_fontsize=9.5,
+            alignment="left",
+            borderpad=0,
+        )
+        _headline(figure, title)
+    return Drawing(
+        figure,
+        f"{title}. Histograms of pre-activations, with the {name} and its derivative drawn over "
+        f"them; the dead zone is where the derivative is below {100 * share:.0f} % of its maximum. "
+        f"{'; '.join(words)}.",
+    )
+
+
+def dashboard(
+    recorders: Recorder | Mapping[Look, Recorder] | Mapping[str, Recorder],
+    *,
+    title: str | None = None,
+    at: Sequence[int] | None = None,
+    layers: Sequence[str] | None = None,
+) -> Drawing:
+    """What was inside one network, or two, at a few moments of training, layer by layer.
+
+    From top to bottom: the distributions of what entered the layers and of what left them, the
+    shares of saturated values and of dead units where the layers have such, and the size of the
+    gradient that arrived, from its median to its 99th percentile. From left to right: the moments.
+    Of two networks, the first is on the left of each layer's mark and the second on the right.
+
+    Args:
+        recorders: of one network, or those of two by name, or by `Look`. Layers are matched by
+            their order.
+        title: what is found.
+        at: steps, at most 4, ascending; of each the nearest record is shown. By default the first,
+            the middle and the last record.
+        layers: names. By default the nonlinearities, or else all recorded layers; of more than 8,
+            8 that are evenly spaced from the first to the last.
+
+    Raises:
+        RuntimeError: nothing was recorded.
+        ValueError: more than two networks, more than four moments, or none.
+        KeyError: a layer that was not recorded.
+    """
+    networks = _networks("dashboard", recorders, layers, most_layers=8)
+    first = next(iter(networks.values()))
+    if at is None:
+        at = [int(first.steps[i]) for i in (0, len(first.steps) // 2, -1)]
+    elif not 1 <= len(at) <= 4:
+        raise ValueError(f"dashboard: `at` has {len(at)} steps; 1 to 4 fit side by side")
+    at = sorted({int(first.steps[first.nearest(step)]) for step in at})
+    # The two halves of a mark belong to two networks; with one network, both are its own.
+    halves = ((-1,), (1,)) if len(networks) == 2 else ((-1, 1),)
+    enters, leaves = _ends(networks)
+    shares = _shares(networks)
+    with rc_context(STYLE):
+        height = 1.5 + 1.35 * (3 + len(shares))
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        grid = figure.subplots(3 + len(shares), len(at), sharex=True, sharey="row", squeeze=False)
+        for (look, network), sides in zip(networks.items(), halves, strict=True):
+            colour = COLOURS[look.colour]
+            for column, step in enumerate(at):
+                record = network.nearest(step)
+                for place, history in enumerate(network.layers.values(), 1):
+                    top, second, *middle, bottom = grid[:, column]
+                    _violin(top, place, sides, history.input, record, colour)
+                    _violin(second, place, sides, history.output, record, colour)
+                    for axes, share in zip(middle, shares, strict=True):
+                        _bar(axes, place, sides, getattr(history, share)[record], colour)
+                    _span(bottom, place, sides, history, record, look)
+        for axes, step in zip(grid[0], at, strict=True):
+            axes.set_title(f"step {step:,}", fontweight="normal")
+        for axes, name in zip(grid[:, 0], (enters, leaves, *shares, "gradient"), strict=True):
+            axes.set_ylabel(textwrap.fill(name, 14, break_on_hyphens=False))
+        for axes, end in ((grid[0, 0], "input"), (grid[1, 0], "output")):
+            axes.set_ylim(_limits(networks, end, at))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+        for row in grid[2:-1]:
+            _percentages(row)
+        _decades(grid[-1])
+        most = max(len(network.layers) for network in networks.values())
+        for axes in grid.flat:
+            axes.set_xlim(0.4, most + 0.6)
+            axes.set_xticks(range(1, most + 1))
+            axes.grid(False, axis="x")
+        for axes in grid[-1]:
+            axes.set_xlabel("layer")
+        _network_key(figure, networks)
+        title = title or f"Inside the network from step {at[0]:,} to step {at[-1]:,}"
+        _headline(figure, title)
+    words = "; ".join(
+        f"{look.label}, step {network.steps[record]:,}, {name}: "
+        + _moment(history, record, (enters, leaves), shares)
+        for look, network in networks.items()
+        for record in dict.fromkeys(network.nearest(step) for step in (at[0], at[-1]))
+        for name, history in network.outermost().items()
+    )
+    return Drawing(
+        figure,
+        f"{title}. Small charts by layer, one column for each of the steps "
+        f"{', '.join(f'{step:,}' for step in at)}: distributions of the {enters} and of the "
+        f"{leaves}, {''.join(f'share {share}, ' for share in shares)}size of the gradient. "
+        f"{_all_layers_in_words(networks)} {words}.",
+    )
+
+
+def timeline(
+    recorders: Recorder | Mapping[Look, Recorder] | Mapping[str, Recorder],
+    *,
+    title: str | None = None,
+    layers: Sequence[str] | None = None,
+) -> Drawing:
+    """How layers changed over training, in one network or in two side by side.
+
+    From top to bottom: mean and standard deviation of the pre-activations, the shares of saturated
+    values and of dead units where the layers have such, and the median size of the gradient that
+    arrived. One line for each layer. Pre-activations are what enters a nonlinearity; if other
+    layers are shown too, mean and standard deviation are of what leaves the layers.
+
+    Args:
+        recorders: of one network, or those of two by name, or by `Look`.
+        title: what is found.
+        layers: names. By default the nonlinearities, or else all recorded layers; of more than 5,
+            5 that are evenly spaced from the first to the last.
+
+    Raises:
+        RuntimeError: nothing was recorded.
+        ValueError: more than two networks, or none.
+        KeyError: a layer that was not recorded.
+    """
+    networks = _networks("timeline", recorders, layers, most_layers=DEPTHS)
+    what, output = _ends(networks)
+    end = "input"
+    if what != "pre-activation":
+        what, end = output, "output"
+    shares = _shares(networks)
+    rows: list[tuple[str, Callable[[LayerHistory], Array]]] = [
+        (f"mean of {what}", attrgetter(f"{end}.mean")),
+        (f"std of {what}", attrgetter(f"{end}.std")),
+        *((share, attrgetter(share)) for share in shares),
+        ("median gradient", attrgetter("gradient_median")),
+    ]
+    first, last = (
+        int(getattr(np, pick)([network.steps[i] for network in networks.values()]))
+        for pick, i in (("min", 0), ("max", -1))
+    )
+    with rc_context(STYLE):
+        height = 1.5 + 1.35 * len(rows)
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        grid = figure.subplots(len(rows), len(networks), sharex=True, sharey="row", squeeze=False)
+        for column, (look, network) in enumerate(networks.items()):
+            colours = depth_colours(len(network.layers))
+            for axes, (_, values) in zip(grid[:, column], rows, strict=True):
+                for place, history in enumerate(network.layers.values()):
+                    y = values(history)
+                    y = np.where(y > 0, y, np.nan) if axes is grid[-1, column] else y
+                    axes.plot(network.steps, y, color=colours[place], linestyle=DEPTH_LINES[place])
+            if len(networks) > 1:
+                grid[0, column].set_title(look.label, fontweight="normal")
+            grid[-1, column].set_xlabel("training step")
+            grid[-1, column].xaxis.set_major_formatter(EngFormatter(sep=""))
+            grid[-1, column].set_xlim(first, max(last, first + 1))
+        for axes, (name, _) in zip(grid[:, 0], rows, strict=True):
+            axes.set_ylabel(textwrap.fill(name, 14, break_on_hyphens=False))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+        for row in grid[2:-1]:
+            _percentages(row)
+        _decades(grid[-1])
+        _depth_key(figure, networks)
+        title = title or f"Layer by layer from step {first:,} to step {last:,}"
+        _headline(figure, title)
+    words = "; ".join(
+        f"{look.label}, {name}: "
+        + ", ".join(
+            f"{row} {_course(row, values(history), history, end)}"
+            for row, values in rows
+            if row not in shares or np.isfinite(values(history)).any()
+        )
+        for look, network in networks.items()
+        for name, history in network.outermost().items()
+    )
+    return Drawing(
+        figure,
+        f"{title}. Line charts over training steps, one line for each layer. "
+        f"{_all_layers_in_words(networks)} From the first record to the last: {words}.",
+    )
+
+
 def chain(
     boxes: Sequence[str], probes: Mapping[int, str], *, title: str, emphasis: Sequence[int] = ()
 ) -> Drawing:
@@ -438,10 +830,240 @@ def chain(
     return Drawing(figure, f"{title}. Boxes in a row: {row}. Probes: {where}.")
 
 
-def _band(axes: Axes, steps: Sequence[int], values: Any, look: Look) -> None:
+# ---- Networks in dashboard and timeline ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What of one recorder is shown.
+
+    Attributes:
+        layers: their names and histories, from the first to the last.
+        recorded: how many layers there were to choose from.
+    """
+
+    layers: dict[str, LayerHistory]
+    recorded: int
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        return next(iter(self.layers.values())).steps
+
+    def nearest(self, step: int) -> int:
+        """The index of the record nearest to a step."""
+        return int(np.abs(self.steps - step).argmin())
+
+    def outermost(self) -> dict[str, LayerHistory]:
+        """The first and the last layer; one if there is one."""
+        return {name: self.layers[name] for name in (next(iter(self.layers)), [*self.layers][-1])}
+
+
+def _networks(
+    who: str,
+    recorders: Recorder | Mapping[Look, Recorder] | Mapping[str, Recorder],
+    layers: Sequence[str] | None,
+    most_layers: int,
+) -> dict[Look, _Network]:
+    if isinstance(recorders, Recorder):
+        recorders = {"the network": recorders}
+    if not 1 <= len(recorders) <= 2:
+        raise ValueError(f"{who}: got {len(recorders)} networks; 1 or 2 fit side by side")
+    series = zip(COLOURS, ("-", "--", "-.", ":"), "os^D", strict=True)
+    networks = {}
+    for (name, recorder), style in zip(recorders.items(), series, strict=False):
+        look = name if isinstance(name, Look) else Look(str(name), *style)
+        histories = {name: recorder.layer(name) for name in layers or recorder.layers or ("",)}
+        if layers is None:
+            chosen = [n for n, history in histories.items() if history.kind == "nonlinearity"]
+            histories = {name: histories[name] for name in chosen or histories}
+        kept = np.linspace(0, len(histories) - 1, min(most_layers, len(histories))).round()
+        names = list(histories)
+        networks[look] = _Network(
+            {names[int(i)]: histories[names[int(i)]] for i in kept}, len(histories)
+        )
+    return networks
+
+
+def _histories(networks: Mapping[Look, _Network]) -> list[LayerHistory]:
+    return [history for network in networks.values() for history in network.layers.values()]
+
+
+def _ends(networks: Mapping[Look, _Network]) -> tuple[str, str]:
+    """What to call that which enters the layers, and that which leaves them."""
+    if all(history.kind == "nonlinearity" for history in _histories(networks)):
+        return "pre-activation", "activation"
+    return "layer's input", "layer's output"
+
+
+def _shares(networks: Mapping[Look, _Network]) -> list[str]:
+    """Those of the shares that any of the layers has."""
+    return [
+        share
+        for share in ("saturated", "dead")
+        if any(np.isfinite(getattr(history, share)).any() for history in _histories(networks))
+    ]
+
+
+def _called(name: str, history: LayerHistory) -> str:
+    """A layer's name, with its class where the name is a number, as in `nn.Sequential`."""
+    last = name.split("#")[0].split(".")[-1]
+    return f"{name} ({history.type_name})" if last.isdigit() else name
+
+
+def _layers_in_words(look: Look, network: _Network) -> str:
+    """Such as "1 = relu1, 2 = relu2"; says when there are more layers than are shown."""
+    names = ", ".join(
+        f"{place} = {_called(name, history)}"
+        for place, (name, history) in enumerate(network.layers.items(), 1)
+    )
+    some = len(network.layers) < network.recorded
+    return names + (f" ({len(network.layers)} of {network.recorded} shown)" if some else "")
+
+
+def _all_layers_in_words(networks: Mapping[Look, _Network]) -> str:
+    words = {look.label: _layers_in_words(look, network) for look, network in networks.items()}
+    if len(set(words.values())) == 1:
+        return f"Layers: {next(iter(words.values()))}."
+    return " ".join(f"Layers {label}: {names}." for label, names in words.items())
+
+
+def _violin(
+    axes: Axes, place: int, sides: Sequence[int], seen: Distribution, record: int, colour: str
+) -> None:
+    """A histogram on its side, on one or both sides of the layer's place; the median as a line."""
+    edges, shares = seen.edges[record], seen.shares[record]
+    if not np.isfinite(shares).all():
+        return
+    # One value only has no histogram to speak of, but a median.
+    width = 0.42 * shares / shares.max() if edges[-1] > edges[0] else np.zeros_like(shares)
+    median = seen.percentiles[record, 2]
+    bin_of_median = int(np.clip(np.searchsorted(edges, median) - 1, 0, len(width) - 1))
+    for side in sides:
+        axes.fill_betweenx(
+            np.repeat(edges, 2)[1:-1],
+            place,
+            place + side * np.repeat(width, 2),
+            color=colour,
+            alpha=0.45,
+            linewidth=0,
+        )
+        reach = max(float(width[bin_of_median]), 0.12)
+        axes.plot([place, place + side * reach], [median] * 2, color=colour, linewidth=2)
+
+
+def _bar(axes: Axes, place: int, sides: Sequence[int], share: float, colour: str) -> None:
+    for side in sides:
+        axes.bar(place + side * 0.2, share, 0.4, color=colour, alpha=0.75, linewidth=0)
+        # A share of zero shows as a line on the ground, a missing one does not.
+        if np.isfinite(share):
+            axes.plot([place, place + side * 0.4], [share] * 2, color=colour, linewidth=1.6)
+
+
+def _span(
+    axes: Axes, place: int, sides: Sequence[int], history: LayerHistory, record: int, look: Look
+) -> None:
+    """The size of the gradient: a dot at the median, a line from there to the 99th percentile."""
+    at = place + 0.2 * sum(sides)
+    low, high = history.gradient_median[record], history.gradient_top[record]
+    if high > 0:
+        dot = [low] if low > 0 else []
+        colour = COLOURS[look.colour]
+        axes.plot([at] * 2, [low if low > 0 else high / 1e3, high], color=colour, linewidth=1.6)
+        axes.plot([at] * len(dot), dot, color=colour, marker=look.marker, markersize=5)
+
+
+def _limits(networks: Mapping[Look, _Network], end: str, at: Sequence[int]) -> tuple[float, float]:
+    """Limits that hold nearly all values of the shown moments, if not a few far outliers."""
+    seen = [
+        (getattr(history, end), network.nearest(step))
+        for network in networks.values()
+        for history in network.layers.values()
+        for step in at
+    ]
+    fans = np.concatenate([d.percentiles[record] for d, record in seen])
+    edges = np.concatenate([d.edges[record] for d, record in seen])
+    if not np.isfinite(fans).any():
+        return 0.0, 1.0
+    fans, edges = fans[np.isfinite(fans)], edges[np.isfinite(edges)]
+    room = 0.3 * np.ptp(fans) or max(abs(float(fans.max())), 1.0)
+    low, high = max(fans.min() - room, edges.min()), min(fans.max() + room, edges.max())
+    margin = 0.05 * (high - low) or 1.0
+    return float(low - margin), float(high + margin)
+
+
+def _network_key(figure: Figure, networks: Mapping[Look, _Network]) -> None:
+    """Below a dashboard: which number is which layer, which colour which network."""
+    handles = [Patch(color=COLOURS[look.colour], alpha=0.75, label=look.label) for look in networks]
+    figure.legend(
+        handles=handles if len(handles) > 1 else [],
+        loc="outside lower left",
+        ncols=2,
+        title=_filled(
+            f"{_all_layers_in_words(networks)} Line across a distribution: its median. Gradient: "
+            "from the median (dot) to the 99th percentile of its size."
+        ),
+        title_fontsize=9.5,
+        alignment="left",
+        borderpad=0,
+    )
+
+
+def _depth_key(figure: Figure, networks: Mapping[Look, _Network]) -> None:
+    """Below a timeline: which line is which layer."""
+    most = max((network.layers for network in networks.values()), key=len)
+    lines = [
+        Line2D([], [], color=colour, linestyle=line, label=f"layer {place}")
+        for place, (colour, line) in enumerate(
+            zip(depth_colours(len(most)), DEPTH_LINES, strict=False), 1
+        )
+    ]
+    figure.legend(
+        handles=lines,
+        loc="outside lower left",
+        ncols=3,
+        handlelength=2.6,
+        title=_filled(_all_layers_in_words(networks)),
+        title_fontsize=9.5,
+        alignment="left",
+        borderpad=0,
+    )
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 72, break_on_hyphens=False)
+
+
+def _moment(
+    history: LayerHistory, record: int, names: tuple[str, str], shares: Sequence[str]
+) -> str:
+    """One layer at one record, in words."""
+    words = []
+    for name, seen in zip(names, (history.input, history.output), strict=True):
+        middle = _positions(seen.percentiles[record, [1, 3]], seen.std[record])
+        words.append(f"middle 70 % of the {name} {middle}")
+    for share in shares:
+        value = getattr(history, share)[record]
+        words += [f"{share} {_percent(value)}"] if math.isfinite(value) else []
+    return ", ".join([*words, f"median gradient {_size(history.gradient_median[record])}"])
+
+
+def _course(row: str, values: Array, history: LayerHistory, end: str) -> str:
+    """A quantity at the first and the last record, in words."""
+    ends = values[[0, -1]]
+    if row.startswith("mean"):
+        return _positions(ends, float(np.nanmax(getattr(history, end).std)))
+    number = _percent if row in ("saturated", "dead") else _size
+    return f"{number(ends[0])} to {number(ends[1])}"
+
+
+# ---- Parts of pictures --------------------------------------------------------------------
+
+
+def _band(axes: Axes, x: Sequence[float], values: Any, look: Look) -> None:
     colour = COLOURS[look.colour]
-    axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.22, linewidth=0)
-    axes.plot(steps, values.mean(0), color=colour, linestyle=look.line, label=look.label)
+    known = np.ma.masked_invalid(values)
+    axes.fill_between(x, known.min(0), known.max(0), color=colour, alpha=0.22, linewidth=0)
+    axes.plot(x, known.mean(0), color=colour, linestyle=look.line, label=look.label)
 
 
 def _logarithmic(axes: Axes, form: str) -> None:
@@ -452,12 +1074,65 @@ def _logarithmic(axes: Axes, form: str) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
+def _percentages(row: Sequence[Axes]) -> None:
+    """A common axis of shares, from 0 to a little above the highest, and at least to 10 %."""
+    tops = [axes.dataLim.y1 for axes in row]
+    axis = row[0].yaxis
+    row[0].set_ylim(0, min(1.0, max(0.1, *(1.1 * top for top in tops if math.isfinite(top)))))
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+
+
+def _decades(row: Sequence[Axes]) -> None:
+    """A common logarithmic axis of sizes, in whole decades."""
+    low = min(axes.dataLim.minposy for axes in row)
+    high = max(axes.dataLim.y1 for axes in row)
+    if not 0 < low <= high < math.inf:  # nothing to show
+        row[0].set_yticks([])
+        return
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    row[0].set_yscale("log")
+    row[0].set_ylim(10.0**first, 10.0 ** max(last, first + 1))
+    row[0].yaxis.set_major_locator(LogLocator(numticks=5))
+    row[0].yaxis.set_minor_locator(NullLocator())
+
+
 def _headline(figure: Figure, title: str) -> None:
     figure.suptitle(textwrap.fill(title, 52), x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
 def _from_to(values: Any) -> str:
     return f"{100 * values.min():.1f} to {100 * values.max():.1f} %"
+
+
+def _range(values: Any) -> str:
+    """Such as "0.5 to 0.71", the lowest and the highest; one number if they are one."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return "no value"
+    low, high = (f"{value:.2g}" for value in (known.min(), known.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def _positions(values: Any, scale: float) -> str:
+    """Two places on an axis, to a tenth or less of a scale: what is small beside it is 0."""
+    if not np.isfinite(values).all():
+        return "unknown"
+    # The digits change at scales of 0.7, 7 and so on. Of normalized values the scale is 1, of their
+    # sigmoid 0.2, and a change in the last place must not change the digits.
+    if not 1e-4 < scale < 1e5:  # or not a number
+        return " to ".join(f"{v:.2g}" for v in values)
+    digits = 1 - math.floor(math.log10(scale / 0.7))
+    low, high = (f"{round(float(v), digits) + 0.0:.{max(digits, 0)}f}" for v in values)
+    return f"{low} to {high}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if math.isfinite(share) else "unknown"
+
+
+def _size(value: float) -> str:
+    return f"{value:.2g}" if math.isfinite(value) else "unknown"
 
 
 def _ratio(values: Any) -> str:

@@ -1,8 +1,22 @@
-"""What happened inside: distributions of what enters a layer, over the course of training."""
+"""What happened inside: distributions of what enters and leaves layers, in the course of training.
 
-from collections.abc import Sequence
+`Recorder` watches the training passes of any network, a reader's own included, and keeps summaries
+of fixed size. `EvaluationRecorder` keeps percentiles of every unit over the examples of evaluation
+passes. `movement` says in one number per unit how much such percentiles moved.
+
+**Where the probe sits.** Both see what a layer is given and what it returns, as that forward pass
+made it. With batch normalization in front and the model in training mode, what enters a
+nonlinearity has mean beta and standard deviation gamma by construction, whatever the network does:
+look at what enters the normalization as well, or evaluate the model and see what inference sees.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from functools import lru_cache
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,27 +25,565 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 Array = NDArray[np.floating[Any]]
+Kind = Literal["nonlinearity", "normalization", "other"]
 
 PERCENTILES = (15.0, 50.0, 85.0)  # those of Figure 1(b, c)
+FAN = (5.0, 15.0, 50.0, 85.0, 95.0)  # those that a Recorder keeps
+BINS = 32  # of the histograms that a Recorder keeps
+SATURATED = 0.1  # of its largest derivative: below it, a sigmoid counts as saturated
+SAMPLE = 2048  # values of a tensor that percentiles and histograms are taken from, at most
+MAX_CALLS = 8  # calls of one module in one forward pass that are told apart
+
+# A row is what one record keeps of one layer: three distributions and four numbers.
+_DISTRIBUTION = 2 + len(FAN) + 2 + BINS  # mean, std, percentiles, lowest, highest, shares
+_FAN = slice(2, 2 + len(FAN))
+_RANGE = slice(-BINS - 2, -BINS)
+_SHARES = slice(-BINS, None)
+_INNER_EDGES = np.arange(1, BINS) / BINS
+_INPUT, _OUTPUT, _GRADIENT = (slice(i * _DISTRIBUTION, (i + 1) * _DISTRIBUTION) for i in range(3))
+_MEDIAN, _TOP, _DEAD, _SATURATED = range(3 * _DISTRIBUTION, 3 * _DISTRIBUTION + 4)
+_ROW = 3 * _DISTRIBUTION + 4
+
+_WEIGHTED = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+# Of torch's activations those that map each value by itself...
+_ELEMENTWISE = (
+    *(nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh),
+    *(nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.ReLU, nn.SELU, nn.Sigmoid, nn.SiLU, nn.Softplus),
+    *(nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold),
+)
+# ... and those that do so with weights or at random, and so have no one curve.
+_NONLINEAR = (*_ELEMENTWISE, nn.PReLU, nn.RReLU)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How values were distributed at each record.
+
+    Mean and standard deviation are over all values of a tensor. Percentiles and histogram are over
+    at most 2,048 of them, spread evenly over the tensor and the same places at every record.
+
+    Attributes:
+        mean: (records,).
+        std: (records,), with the divisor n.
+        percentiles: (records, 5), the 5th, 15th, 50th, 85th and 95th.
+        shares: (records, 32), the share of the values in each bin of a histogram; sums to 1.
+        edges: (records, 33), the bins' edges, evenly spaced from the lowest value to the highest.
+    """
+
+    mean: Array
+    std: Array
+    percentiles: Array
+    shares: Array
+    edges: Array
+
+
+@dataclass(frozen=True)
+class LayerHistory:
+    """What a `Recorder` knows of one layer. NaN where there was nothing to measure.
+
+    Attributes:
+        steps: (records,) the number of training steps done before each record.
+        kind: "nonlinearity", "normalization" or "other".
+        type_name: the name of its class, such as "Sigmoid".
+        input: what entered the layer; of a nonlinearity, the pre-activations.
+        output: what left it; of a nonlinearity, the activations.
+        gradient: of the loss, with respect to what left the layer, as the training loop computes
+            it: a mean over the batch makes it smaller, a gradient scaler larger. After several
+            backward passes it is that of the last.
+        gradient_median: (records,) the median of the gradient's absolute values.
+        gradient_top: (records,) the 99th percentile of the gradient's absolute values.
+        saturated: (records,) the share of the values that entered where the nonlinearity's
+            derivative is below a tenth of its maximum: for a sigmoid, farther than 3.64 from 0,
+            for tanh 1.82 (see `steep_interval`). NaN for a function that does not flatten on both
+            sides, and for one that is not of torch.nn.
+        dead: (records,) the share of units that gave 0 for every example of the batch, a feature
+            map at every position. A unit that is idle in one batch may wake in another. NaN for a
+            function that is not 0 over a whole range, as ReLU is, or not of torch.nn.
+    """
+
+    steps: NDArray[np.int64]
+    kind: Kind
+    type_name: str
+    input: Distribution
+    output: Distribution
+    gradient: Distribution
+    gradient_median: Array
+    gradient_top: Array
+    saturated: Array
+    dead: Array
+
+
+@dataclass(frozen=True)
+class ParameterHistory:
+    """The size of one parameter and of what training did to it.
+
+    Attributes:
+        steps: (records,) the number of training steps done before each record.
+        norm: (records,) its Euclidean norm.
+        update: (records,) the Euclidean norm of its change in that step. 0 for a frozen parameter;
+            NaN where the step did not end.
+    """
+
+    steps: NDArray[np.int64]
+    norm: Array
+    update: Array
 
 
 class Recorder:
-    """Percentiles, over examples, of what enters the chosen layers of any network.
+    """What happens inside any network while it trains, at every `every`-th step.
+
+    A context manager. Put it around a training loop, which stays as it is::
+
+        with Recorder(model, every=50) as recorder:
+            for images, labels in loader:
+                ...
+        recorder.layer("relu1").output.std    # (records,)
+
+    Inside it, a call of the model in training mode and with gradients counts as a step, and the
+    first, at step 0, is recorded; evaluation passes are not looked at. At a recorded step each
+    layer's input, output and the gradient that arrives at its output are summarised in the moment
+    they exist. Nothing is changed: training goes as it would without. Outside the `with` block the
+    model is as it was: no hook stays behind, also after an exception. The block may be entered
+    again to go on.
+
+    Memory does not grow with the length of the run. A record is a few hundred numbers for each
+    layer; when there are `max_records`, every second one is dropped and `every` is doubled. From a
+    recorded step to the next step, one copy of the parameters is held, to measure the update.
+
+    A module that is called several times in one pass, such as the one ReLU of a residual block, has
+    a history for each call: "relu", "relu#2" and so on, up to 8.
+
+    A model from `torch.compile` may be given, and is then run without its compiled code in the
+    recorded steps. Give the compiled model itself: calls of it do not show in the original.
+
+    Args:
+        model: any module.
+        layers: names as in `model.named_modules()`. By default all nonlinearities and
+            normalizations, and in a network whose nonlinearities are functions (such as
+            `F.relu`), and so cannot be seen, the normalizations, linear layers and convolutions.
+        every: steps from one record to the next.
+        max_records: an even number.
+        passes_per_step: calls of the model in training that make one step: with gradients
+            accumulated over 4 batches, 4. The first of them is the one that may be recorded.
+        unit_axis: the axis of a layer's output that counts its units, for the dead share. By
+            default 1, as in (examples, units) and (examples, channels, height, width); in a tensor
+            of three axes the last, as in (examples, tokens, units), unless the model has layers for
+            (examples, channels, length), such as `nn.Conv1d`.
+
+    Raises:
+        ValueError: a layer that the model does not have, no layer to record, or a number that is
+            out of range.
+        RuntimeError: the model was compiled in place by `model.compile()`; or, in a recorded step,
+            the model is called inside a transform of torch.func.
+        TypeError: in a recorded step, a layer that was named takes or returns no tensor.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[str] | None = None,
+        *,
+        every: int = 50,
+        max_records: int = 256,
+        passes_per_step: int = 1,
+        unit_axis: int | None = None,
+    ) -> None:
+        for argument, value in (("every", every), ("passes_per_step", passes_per_step)):
+            if value < 1:
+                raise ValueError(f"Recorder: {argument} is {value}; it must be at least 1")
+        if max_records < 2 or max_records % 2:
+            raise ValueError(
+                f"Recorder: max_records is {max_records}; it must be an even number, at least 2, "
+                "since every second record is dropped when there are so many"
+            )
+        self._root = model
+        self._model = _original(model)
+        if self._model._compiled_call_impl is not None:
+            raise RuntimeError(
+                "Recorder: the model was compiled in place by model.compile(), which hides its "
+                "layers; use compiled = torch.compile(model) instead and give `compiled`"
+            )
+        self._named = layers is not None
+        self._modules = _choose(self._model) if layers is None else {}
+        if layers is not None:
+            self._modules = _find("Recorder", self._model, layers)
+        if not self._modules:
+            raise ValueError(
+                "Recorder: found no layer to record; name some in `layers`. The model has "
+                f"{', '.join(dict(_names(self._model))) or 'none inside it'}"
+            )
+        self._curves = {name: _curve(module) for name, module in self._modules.items()}
+        channels_first = any(type(m).__name__.endswith("1d") for m in self._model.modules())
+        self._axes = {2: 1, 3: 1 if channels_first else 2}  # by number of axes; 1 for all others
+        self._unit_axis = unit_axis
+        self._every = every
+        self._max_records = max_records
+        self._passes_per_step = passes_per_step
+
+        self._passes = 0
+        self._steps: list[int] = []
+        self._rows: dict[str, list[Array]] = {}
+        self._norms: dict[str, list[Array]] = {}
+
+        self._hooks: list[RemovableHandle] = []  # on the model, inside the `with` block
+        self._pass = ExitStack()  # what to undo at the end of a recorded pass
+        self._calls: dict[str, int] = {}  # in the present pass
+        self._samples: list[_Sample] = []  # of the step that has not ended
+        self._last: tuple[Tensor, int, _Sample] | None = None
+        self._before: dict[str, Tensor] = {}  # parameters at the last record
+        self._step_open = False  # the step of the last record has not ended
+
+    def __enter__(self) -> "Recorder":
+        if self._hooks:
+            raise RuntimeError("Recorder: already recording; leave its `with` block first")
+        self._hooks = [
+            self._root.register_forward_pre_hook(self._before_pass),
+            self._root.register_forward_hook(self._after_pass, always_call=True),
+        ]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._end_pass()
+        if error is not None:
+            self._step_open = False  # nobody knows whether the optimizer was there
+        self._end_step()
+        self._before.clear()
+
+    @property
+    def every(self) -> int:
+        """Steps from one record to the next, as it is by now."""
+        return self._every
+
+    @property
+    def step(self) -> int:
+        """The number of training steps that began inside the `with` block."""
+        return math.ceil(self._passes / self._passes_per_step)
+
+    @property
+    def steps(self) -> list[int]:
+        """For each record, the number of training steps done before it."""
+        return list(self._steps)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that were recorded, in the order in which they were first called."""
+        return tuple(self._rows)
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The chosen layers that no recorded pass has called."""
+        return tuple(name for name in self._modules if name not in self._rows)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the recorded parameters, as in `model.named_parameters()`."""
+        return tuple(self._norms)
+
+    def layer(self, name: str) -> LayerHistory:
+        """What was recorded of one layer. Look between steps, not between forward and backward.
+
+        Args:
+            name: one of `layers`.
+
+        Raises:
+            KeyError: a layer that was not chosen.
+            RuntimeError: nothing was recorded, or the layer was never called.
+        """
+        self._end_step()
+        if not self._steps:
+            raise RuntimeError(
+                "Recorder: nothing was recorded. A step counts when the model that was given is "
+                "itself called, inside the `with` block, in training mode and with gradients; call "
+                "neither a part of it, nor a compiled version of it, instead"
+            )
+        if name in self.silent:
+            raise RuntimeError(
+                f"Recorder: layer {name!r} was called in none of the {len(self._steps)} recorded "
+                "passes; the model may have a path around it, or call its function instead"
+            )
+        if name not in self._rows:
+            raise KeyError(
+                f"Recorder: layer {name!r} was not recorded; {', '.join(self._rows)} are"
+            )
+        rows = np.stack(self._rows[name]).astype(float)
+        module = self._modules[name.split("#")[0]]
+        return LayerHistory(
+            steps=np.array(self._steps),
+            kind=_kind(module),
+            type_name=type(module).__name__,
+            input=_distribution(rows[:, _INPUT]),
+            output=_distribution(rows[:, _OUTPUT]),
+            gradient=_distribution(rows[:, _GRADIENT]),
+            gradient_median=rows[:, _MEDIAN],
+            gradient_top=rows[:, _TOP],
+            saturated=rows[:, _SATURATED],
+            dead=rows[:, _DEAD],
+        )
+
+    def parameter(self, name: str) -> ParameterHistory:
+        """What was recorded of one parameter. Look between steps, after the optimizer's.
+
+        Args:
+            name: one of `parameters`.
+
+        Raises:
+            KeyError: a parameter that was not recorded.
+        """
+        self._end_step()
+        if name not in self._norms:
+            raise KeyError(
+                f"Recorder: parameter {name!r} was not recorded; "
+                f"{', '.join(self._norms) or 'none'} are"
+            )
+        rows = np.stack(self._norms[name]).astype(float)
+        return ParameterHistory(np.array(self._steps), norm=rows[:, 0], update=rows[:, 1])
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that was recorded, to be saved by `torch.save` with a checkpoint of the run.
+
+        Call it between steps, after the optimizer's. A run that is killed, loads its checkpoint
+        into a new recorder of the same settings and goes on, ends with what an uninterrupted run
+        would have recorded.
+
+        Returns:
+            Numbers, strings, lists and tensors.
+        """
+        self._end_step()
+        return {
+            "layers": list(self._modules),
+            "max_records": self._max_records,
+            "passes_per_step": self._passes_per_step,
+            "every": self._every,
+            "passes": self._passes,
+            "steps": list(self._steps),
+            "rows": {name: torch.from_numpy(np.stack(r)) for name, r in self._rows.items()},
+            "norms": {name: torch.from_numpy(np.stack(r)) for name, r in self._norms.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned; what this recorder holds so far is forgotten.
+
+        Args:
+            state: of a recorder with the same layers, `max_records` and `passes_per_step`.
+
+        Raises:
+            ValueError: the other recorder was made with other settings.
+        """
+        mine = self.state_dict()
+        for setting in ("layers", "max_records", "passes_per_step"):
+            if state[setting] != mine[setting]:
+                raise ValueError(
+                    f"Recorder.load_state_dict: the state was saved with {setting} = "
+                    f"{state[setting]}, this recorder has {mine[setting]}; make it with the same"
+                )
+        self._every = state["every"]
+        self._passes = state["passes"]
+        self._steps = list(state["steps"])
+        self._rows = {name: list(rows.cpu().numpy().copy()) for name, rows in state["rows"].items()}
+        self._norms = {
+            name: list(rows.cpu().numpy().copy()) for name, rows in state["norms"].items()
+        }
+
+    # ---- A pass through the model ---------------------------------------------------------
+
+    def _before_pass(self, _module: nn.Module, _inputs: tuple[Any, ...]) -> None:
+        # While torch.compile traces the original of a compiled model, there is nothing to see.
+        if torch.compiler.is_compiling():
+            return
+        if not (self._model.training and torch.is_grad_enabled()) or self._calls:
+            return
+        step, part = divmod(self._passes, self._passes_per_step)
+        self._passes += 1
+        if part:
+            return
+        self._end_step()
+        if step % self._every == 0 and len(self._steps) == self._max_records:
+            self._thin()
+        if step % self._every == 0:
+            self._record(step)
+
+    def _record(self, step: int) -> None:
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            raise RuntimeError(
+                "Recorder: the model is called inside a transform of torch.func (vmap, grad), "
+                "where values cannot be read; record one network in a plain training loop"
+            )
+        self._steps.append(step)
+        for rows in self._rows.values():
+            rows.append(_nothing(_ROW))
+        for rows in self._norms.values():
+            rows.append(_nothing(2))
+        self._calls = dict.fromkeys(self._modules, 0)
+        self._pass.enter_context(_uncompiled(self._root))
+        for name, module in self._modules.items():
+            for hook in (
+                module.register_forward_pre_hook(self._entering(name), with_kwargs=True),
+                module.register_forward_hook(self._leaving(name)),
+            ):
+                self._pass.callback(hook.remove)
+
+    def _after_pass(self, _module: nn.Module, _inputs: tuple[Any, ...], _output: Any) -> None:
+        if not self._calls:
+            return
+        self._end_pass()
+        # Not earlier: a lazy layer has its parameters from its first call on.
+        for name, parameter in self._parameters():
+            if not nn.parameter.is_lazy(parameter):
+                # The same memory each time: to ask for new costs more than to copy.
+                before = self._before.get(name)
+                if before is None or _place(before) != _place(parameter):
+                    before = torch.empty_like(parameter, requires_grad=False)
+                    self._before[name] = before
+                    self._norms.setdefault(name, [_nothing(2) for _ in self._steps])
+                before.copy_(parameter.detach())
+        self._step_open = True
+
+    def _end_pass(self) -> None:
+        self._pass.close()
+        self._calls = {}
+        self._last = None
+
+    @torch.no_grad()
+    def _end_step(self) -> None:
+        """Summarise what the recorded step showed, and measure what it did to the parameters."""
+        with np.errstate(all="ignore"):  # a network that diverges has all there is
+            _summarise(self._samples)
+        self._samples.clear()
+        if not self._step_open:
+            return
+        self._step_open = False
+        norms: dict[str, list[Tensor]] = {}
+        for name, parameter in self._parameters():
+            before = self._before.get(name)
+            if before is not None and _place(before) == _place(parameter):
+                norms[name] = [_norm(before), _norm(before.sub_(parameter))]
+        if norms:
+            values = torch.stack([v.float() for pair in norms.values() for v in pair])
+            for name, pair in zip(norms, values.view(-1, 2).cpu().numpy(), strict=True):
+                self._norms[name][-1] = pair
+
+    def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for name, parameter in self._model.named_parameters():
+            yield name.replace("_orig_mod.", ""), parameter
+
+    def _thin(self) -> None:
+        """Keep every second record."""
+        self._every *= 2
+        self._steps = self._steps[::2]
+        for kept in (self._rows, self._norms):
+            for name, rows in kept.items():
+                kept[name] = rows[::2]
+
+    # ---- One layer in a recorded pass ---------------------------------------------------------
+
+    def _entering(self, name: str) -> Callable[..., None]:
+        curve = self._curves[name]
+
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._calls[name] += 1
+            row = self._row(name)
+            entered = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
+            if row is None or entered is None:
+                return self._refuse(name, "takes", args) if entered is None else None
+            last = self._last
+            if last is not None and last[0] is entered and last[1] == entered._version:
+                sample = last[2]  # it is what the layer before returned
+            else:
+                sample = self._look(entered)
+            sample.into.append((row, _INPUT))
+            if curve.interval is not None:
+                sample.steep.append((row, curve.interval))
+
+        return hook
+
+    def _leaving(self, name: str) -> Callable[..., None]:
+        curve = self._curves[name]
+
+        def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+            row = self._row(name)
+            if row is None or not isinstance(output, Tensor):
+                return None if row is None else self._refuse(name, "returns", output)
+            sample = self._look(output)
+            sample.into.append((row, _OUTPUT))
+            self._last = (output, output._version, sample)
+            if curve.has_zeros and output.dim() > 0:
+                row[_DEAD] = self._dead(name, output)
+            if output.requires_grad:
+                output.register_hook(lambda gradient: self._arriving(row, gradient))
+
+        return hook
+
+    def _arriving(self, row: Array, gradient: Tensor) -> None:
+        sample = self._look(gradient)
+        sample.into.append((row, _GRADIENT))
+        sample.sizes.append(row)
+
+    def _look(self, tensor: Tensor) -> "_Sample":
+        self._samples.append(_sample(tensor))
+        return self._samples[-1]
+
+    def _row(self, name: str) -> Array | None:
+        """The present record of a layer, in its present call; None if there are too many calls."""
+        call = self._calls[name]
+        if call > MAX_CALLS:
+            return None
+        key = name if call == 1 else f"{name}#{call}"
+        if key not in self._rows:
+            self._rows[key] = [_nothing(_ROW) for _ in self._steps]
+        return self._rows[key][-1]
+
+    def _refuse(self, name: str, does: str, given: Any) -> None:
+        if self._named:  # a layer that was not asked for is left out
+            raise TypeError(
+                f"Recorder: layer {name!r} {does} {_describe(given)}; only layers that take and "
+                "return tensors can be recorded. Name others, for example one inside it"
+            )
+
+    def _dead(self, name: str, output: Tensor) -> float:
+        axis = self._unit_axis
+        if axis is None:
+            axis = self._axes.get(output.dim(), 1)
+        if output.dim() == 1:  # one example
+            output, axis = output[None], 1
+        if not -output.dim() <= axis < output.dim():
+            raise ValueError(
+                f"Recorder: unit_axis is {axis}, and layer {name!r} returns {output.dim()} axes; "
+                "leave it out or choose an axis that every recorded layer has"
+            )
+        others = [a for a in range(output.dim()) if a != axis % output.dim()]
+        return 1 - (output.detach() != 0).any(dim=others).float().mean().item()
+
+
+class EvaluationRecorder:
+    """Percentiles of every unit, over the examples of evaluation passes, of what enters layers.
 
     A context manager. Inside it, forward passes without gradient are seen, and `take` turns what
     was seen into one record; passes with gradient, the training ones, are not looked at. Outside,
     the model is as it was: no hook stays behind, also after an exception::
 
-        with Recorder(model, ["sigmoid3"]) as recorder:
+        with EvaluationRecorder(model, ["sigmoid3"]) as recorder:
             for step in ...:
                 predict(model, images)
                 recorder.take(step)
         recorder.percentiles("sigmoid3")    # (records, 3, units)
 
-    The probe sees the input of a layer as that forward pass made it. With batch normalization in
-    front and the model in training mode, that input has mean beta and standard deviation gamma by
-    construction; put the model into evaluation mode to see what inference sees, and record the
-    layer before the normalization as well.
+    What has entered is held until it is taken, so take after each evaluation.
 
     Args:
         model: any module.
@@ -40,26 +592,25 @@ class Recorder:
 
     Raises:
         ValueError: a layer that the model does not have.
+        RuntimeError: a compiled model.
     """
 
     def __init__(
         self, model: nn.Module, layers: Sequence[str], q: Sequence[float] = PERCENTILES
     ) -> None:
-        modules = dict(model.named_modules())
-        for name in layers:
-            if name not in modules:
-                raise ValueError(
-                    f"Recorder: the model has no layer {name!r}; it has "
-                    f"{', '.join(name for name in modules if name)}"
-                )
-        self._modules = {name: modules[name] for name in layers}
+        if any(_is_compiled(module) for module in model.modules()):
+            raise RuntimeError(
+                "EvaluationRecorder: the model is compiled, which hides its layers; give the model "
+                "that went into torch.compile, and evaluate that one"
+            )
+        self._modules = _find("EvaluationRecorder", model, layers)
         self._q = tuple(q)
         self._handles: list[RemovableHandle] = []
         self._seen: dict[str, list[Tensor]] = {name: [] for name in layers}
         self._records: dict[str, list[Array]] = {name: [] for name in layers}
         self.steps: list[int] = []
 
-    def __enter__(self) -> "Recorder":
+    def __enter__(self) -> "EvaluationRecorder":
         for name, module in self._modules.items():
             self._handles.append(module.register_forward_pre_hook(self._hook(name)))
         return self
@@ -86,22 +637,41 @@ class Recorder:
         for name, seen in self._seen.items():
             if not seen:
                 raise RuntimeError(
-                    f"Recorder.take: nothing entered {name!r} since the last take; run the model "
-                    "inside the `with` block first"
+                    f"EvaluationRecorder.take: nothing entered {name!r} since the last take; run "
+                    "the model without gradient inside the `with` block first"
                 )
+        for name, seen in self._seen.items():
             values = torch.cat([part.flatten(1) for part in seen]).double().cpu().numpy()
             self._records[name].append(np.percentile(values, self._q, axis=0))
             seen.clear()
         self.steps.append(step)
 
     def percentiles(self, layer: str) -> Array:
-        """The records of one layer: (records, percentiles, units)."""
+        """The records of one layer: (records, percentiles, units).
+
+        Raises:
+            RuntimeError: nothing was taken.
+            KeyError: a layer that was not chosen.
+        """
+        if layer not in self._records:
+            raise KeyError(
+                f"EvaluationRecorder: layer {layer!r} was not recorded; "
+                f"{', '.join(self._records)} are"
+            )
+        if not self.steps:
+            raise RuntimeError("EvaluationRecorder.percentiles: no record; call `take` first")
         return np.stack(self._records[layer])
 
-    def _hook(self, name: str) -> Any:
-        def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if not torch.is_grad_enabled():
-                self._seen[name].append(inputs[0].detach())
+    def _hook(self, name: str) -> Callable[..., None]:
+        def keep(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if torch.is_grad_enabled():
+                return
+            if not inputs or not isinstance(inputs[0], Tensor):
+                raise TypeError(
+                    f"EvaluationRecorder: layer {name!r} takes {_describe(inputs)}; only layers "
+                    "whose first argument is a tensor can be recorded"
+                )
+            self._seen[name].append(inputs[0].detach())
 
         return keep
 
@@ -112,18 +682,19 @@ def movement(percentiles: Array, steps: Sequence[int]) -> Array:
     For each unit, the standard deviation over training time of each percentile, averaged over the
     percentiles, divided by the time average of the width (highest minus lowest percentile). A unit
     whose distribution stands still has 0; one whose whole distribution wanders with a standard
-    deviation as large as its width has 1. Time is weighted evenly, so records may be closer
-    together at the start.
+    deviation as large as its width has 1. Averages over time are by the trapezoid rule, so records
+    may be closer together at the start.
 
     Args:
         percentiles: (records, percentiles, units), ascending along the second axis.
         steps: (records,), ascending.
 
     Returns:
-        (units,), not negative.
+        (units,), not negative; NaN or infinite for a unit that never had a width.
 
     Raises:
-        ValueError: fewer than 2 records, or as many steps as records are not given.
+        ValueError: fewer than 2 records, as many steps as records are not given, or steps that do
+            not ascend.
     """
     if len(percentiles) < 2 or len(percentiles) != len(steps):
         raise ValueError(
@@ -131,12 +702,303 @@ def movement(percentiles: Array, steps: Sequence[int]) -> Array:
             "and one step for each"
         )
     mean, std = _over_time(percentiles, steps)
-    moved: Array = std.mean(0) / (mean[-1] - mean[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved: Array = std.mean(0) / (mean[-1] - mean[0])
     return moved
 
 
 def _over_time(values: Array, steps: Sequence[int]) -> tuple[Array, Array]:
-    """Mean and standard deviation over time, each record weighted by the time it stands for."""
-    weights = np.gradient(np.asarray(steps, dtype=float))
+    """Mean and standard deviation over time, by the trapezoid rule.
+
+    A record stands for half the time to the record before and half the time to the one after, and
+    the first and the last have a neighbour on one side only.
+    """
+    intervals = np.diff(np.asarray(steps, dtype=float))
+    if not (intervals > 0).all():
+        at = int(np.argmin(intervals))
+        raise ValueError(
+            f"movement: step {steps[at]} is followed by step {steps[at + 1]}; steps must ascend"
+        )
+    weights = (np.append(intervals, 0) + np.insert(intervals, 0, 0)) / 2
     mean = np.average(values, axis=0, weights=weights)
     return mean, np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
+
+
+# ---- Layers of a model ------------------------------------------------------------------------
+
+
+def _original(model: nn.Module) -> nn.Module:
+    """The module that a compiled one was made from, or the module itself."""
+    return getattr(model, "_orig_mod", model)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
+
+
+def _uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+    """A context in which compiled parts of the model run as they were before compilation."""
+    if not any(_is_compiled(module) for module in model.modules()):
+        return ExitStack()
+    if not hasattr(torch.compiler, "set_stance"):
+        raise RuntimeError(
+            f"Recorder: recording a compiled model needs torch 2.6, and this is torch "
+            f"{torch.__version__}; give the model that went into torch.compile, and train that one"
+        )
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+def _names(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """All names of all modules in a model, without the part that torch.compile inserts."""
+    for name, module in model.named_modules(remove_duplicate=False):
+        if name and not hasattr(module, "_orig_mod"):
+            yield name.replace("_orig_mod.", "").removesuffix("._orig_mod"), module
+
+
+def _find(who: str, model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
+    modules = dict(_names(model))
+    if isinstance(layers, str):
+        raise ValueError(f"{who}: layers is the string {layers!r}; give a list, [{layers!r}]")
+    for name in layers:
+        if name not in modules:
+            raise ValueError(
+                f"{who}: the model has no layer {name!r}; it has {', '.join(modules) or 'none'}"
+            )
+    return {name: modules[name] for name in layers}
+
+
+def _choose(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers to record when none are named."""
+    leaves: dict[nn.Module, str] = {}
+    for name, module in _names(model):
+        if not any(True for _ in module.children()) and "parametrizations" not in name:
+            leaves.setdefault(module, name)
+    seen = any(_kind(module) == "nonlinearity" for module in leaves)
+    return {
+        name: module
+        for module, name in leaves.items()
+        if _kind(module) != "other" or (not seen and isinstance(module, _WEIGHTED))
+    }
+
+
+def _kind(module: nn.Module) -> Kind:
+    if isinstance(module, _NONLINEAR):
+        return "nonlinearity"
+    # By its name: networks bring normalizations of their own.
+    return "normalization" if "norm" in type(module).__name__.lower() else "other"
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """What a function of one variable looks like: where it is steep, whether it is 0 somewhere."""
+
+    interval: tuple[float, float] | None = None
+    has_zeros: bool = False
+
+
+def _curve(module: nn.Module) -> _Curve:
+    if not isinstance(module, _ELEMENTWISE):
+        return _Curve()
+    below = value_and_slope(module, torch.tensor([-8.0, -6.0, -4.0], dtype=torch.float64))[0]
+    return _Curve(steep_interval(module), has_zeros=not below.any().item())
+
+
+def steep_interval(
+    activation: Callable[[Tensor], Tensor], share: float = SATURATED
+) -> tuple[float, float] | None:
+    """Where a function's derivative is at least a share of its maximum; outside, it is saturated.
+
+    Args:
+        activation: maps each value of a tensor by itself; looked at between -20 and 20.
+        share: of the largest derivative, in (0, 1).
+
+    Returns:
+        The lowest and the highest such value, or None if the derivative does not fall below the
+        share on both sides. For the sigmoid and a share of 0.1, +-3.637; for tanh, +-1.818.
+
+    Raises:
+        ValueError: share is out of range.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"steep_interval: share is {share}; it must be in (0, 1)")
+    x = torch.linspace(-20, 20, 4001, dtype=torch.float64, device="cpu")
+    slope = value_and_slope(activation, x)[1]
+    enough = share * slope.max()
+    steep = (slope >= enough).nonzero().flatten().tolist()
+    if not steep or steep[0] == 0 or steep[-1] == len(x) - 1:
+        return None
+    low, high = x[steep[0]].item(), x[steep[-1]].item()
+    spacing = 0.01
+    for _ in range(3):  # each time 100 times finer
+        fine = torch.linspace(0, spacing, 101, dtype=torch.float64, device="cpu")
+        for outwards in (-1, 1):
+            start = low if outwards < 0 else high
+            is_steep = value_and_slope(activation, start + outwards * fine)[1] >= enough
+            reach = fine[: int(is_steep.long().cumprod(0).sum())]  # to where it first is not
+            edge = start + outwards * (reach[-1].item() if len(reach) else 0.0)
+            low, high = (edge, high) if outwards < 0 else (low, edge)
+        spacing /= 100
+    return low, high
+
+
+def value_and_slope(activation: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """A function of one variable, and its derivative by autograd, at each value of x.
+
+    Args:
+        activation: maps each value of a tensor by itself: a function, or a module, whose hooks are
+            not called.
+        x: any shape, floating-point.
+
+    Returns:
+        The values and the derivatives, of x's shape.
+    """
+    # The clone may be overwritten, as nn.ReLU(inplace=True) does.
+    function = activation.forward if isinstance(activation, nn.Module) else activation
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        y = function(x.clone())
+        (slope,) = torch.autograd.grad(y.sum(), x)
+    return y.detach(), slope
+
+
+# ---- Summaries of a tensor --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Values of a tensor, to be summarised with others of their number at the end of the step.
+
+    Attributes:
+        values: (n,) at most `SAMPLE` values of the tensor, in any order.
+        mean: of all its values.
+        std: of all its values.
+        into: rows that the summary belongs into, and where in them.
+        steep: rows that the saturated share belongs into, and the interval outside of which it is.
+        sizes: rows that the percentiles of the absolute values belong into.
+    """
+
+    values: Array
+    mean: float
+    std: float
+    into: list[tuple[Array, slice]] = field(default_factory=list)
+    steep: list[tuple[Array, tuple[float, float]]] = field(default_factory=list)
+    sizes: list[Array] = field(default_factory=list)
+
+
+def _sample(tensor: Tensor) -> _Sample:
+    with torch.no_grad():
+        flat = tensor.detach().reshape(-1)
+        if flat.dtype not in (torch.float32, torch.float64):
+            flat = flat.float()
+        n = flat.numel()
+        # Not torch.var_mean, which takes several times as long.
+        mean = flat.mean()
+        std = torch.linalg.vector_norm(flat - mean).item() / math.sqrt(max(n, 1))
+        if n > SAMPLE:
+            flat = flat.index_select(0, _places(n).to(flat.device))
+            return _Sample(flat.cpu().numpy(), mean.item(), std)
+        return _Sample(flat.cpu().numpy().copy(), mean.item(), std)
+
+
+def _summarise(samples: Sequence[_Sample]) -> None:
+    """Fill the rows that the samples belong into."""
+    alike: dict[tuple[int, Any], list[_Sample]] = {}
+    for sample in samples:
+        if np.isfinite(sample.values).all() and len(sample.values):
+            alike.setdefault((len(sample.values), sample.values.dtype), []).append(sample)
+        else:
+            _summarise_alike([sample], np.sort(sample.values[~np.isnan(sample.values)])[None])
+    for group in alike.values():
+        _summarise_alike(group, np.sort(np.stack([sample.values for sample in group]), axis=1))
+
+
+def _summarise_alike(samples: Sequence[_Sample], ascending: Array) -> None:
+    """The same for samples of one size: (samples, values), ascending along the second axis."""
+    summaries = np.full((len(samples), _DISTRIBUTION), np.nan)
+    summaries[:, 0] = [sample.mean for sample in samples]
+    summaries[:, 1] = [sample.std for sample in samples]
+    if ascending.size:
+        summaries[:, _FAN] = _percentiles(ascending, FAN)
+        finite = ascending
+        if not np.isfinite(ascending).all():  # then there is one sample
+            finite = ascending[np.isfinite(ascending)][None]
+        if finite.size:
+            summaries[:, _RANGE], summaries[:, _SHARES] = _histograms(finite)
+    for sample, values, summary in zip(samples, ascending, summaries, strict=True):
+        for row, part in sample.into:
+            row[part] = summary
+        for row, (low, high) in sample.steep:
+            inside = values.searchsorted(high, "right") - values.searchsorted(low)
+            row[_SATURATED] = 1 - inside / len(values) if len(values) else np.nan
+    of_size = [i for i, sample in enumerate(samples) if sample.sizes]
+    if of_size and ascending.size:
+        sizes = _percentiles(np.sort(np.abs(ascending[of_size]), axis=1), (50.0, 99.0))
+        for i, (median, top) in zip(of_size, sizes, strict=True):
+            for row in samples[i].sizes:
+                row[_MEDIAN], row[_TOP] = median, top
+
+
+def _percentiles(ascending: Array, q: Sequence[float]) -> Array:
+    """Percentiles of each row of ascending values, interpolated as `numpy.percentile` does."""
+    position = np.array(q) / 100 * (ascending.shape[1] - 1)
+    below = position.astype(int)
+    part = position - below
+    low = ascending[:, below]
+    high = ascending[:, np.minimum(below + 1, ascending.shape[1] - 1)]
+    result: Array = np.where(part > 0, low + part * (high - low), low)
+    return result
+
+
+def _histograms(ascending: Array) -> tuple[Array, Array]:
+    """Lowest and highest value (rows, 2) and the shares of the bins between (rows, BINS)."""
+    ends = ascending[:, [0, -1]].astype(float)
+    inner = ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * _INNER_EDGES
+    below = np.zeros((len(ascending), BINS + 1))  # the share of values below each edge
+    for values, edges, share in zip(ascending, inner.astype(ascending.dtype), below, strict=True):
+        share[1:-1] = values.searchsorted(edges)
+    below[:, 1:-1] /= ascending.shape[1]
+    below[:, -1] = 1
+    return ends, np.diff(below, axis=1)
+
+
+def _norm(tensor: Tensor) -> Tensor:
+    precise = torch.promote_types(tensor.dtype, torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(tensor, dtype=precise)
+    return norm
+
+
+def _place(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return tensor.shape, tensor.dtype, tensor.device
+
+
+@lru_cache(maxsize=64)
+def _places(n: int) -> Tensor:
+    """2,048 of n places: one at random in each of as many equal parts, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    inside = torch.rand(SAMPLE, generator=generator, dtype=torch.float64)
+    return ((torch.arange(SAMPLE) + inside) * (n / SAMPLE)).long().clamp(max=n - 1)
+
+
+def _nothing(width: int) -> Array:
+    return np.full(width, np.nan, dtype=np.float32)
+
+
+def _distribution(rows: Array) -> Distribution:
+    low, high = np.split(rows[:, _RANGE], 2, axis=1)
+    with np.errstate(invalid="ignore"):  # from or to infinity there are no edges
+        edges = low + (high - low) * np.linspace(0, 1, BINS + 1)
+    return Distribution(
+        mean=rows[:, 0],
+        std=rows[:, 1],
+        percentiles=rows[:, _FAN],
+        shares=rows[:, _SHARES],
+        edges=edges,
+    )
+
+
+def _describe(value: Any) -> str:
+    """What something is, in words, for an error."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {', '.join(type(v).__name__ for v in value) or 'none'}"
+    return f"a {type(value).__name__}"

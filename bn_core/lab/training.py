@@ -1,27 +1,71 @@
-"""One training loop for every experiment of the book."""
+"""One training loop for every experiment of the book, for one network or for several at once.
+
+`train` trains any module; `train_stack` trains the networks of a `bn_core.lab.stack.Stack`, each on
+its own order of batches. Both are the same loop, and a network trained in a stack takes the steps
+that it takes alone, but for rounding.
+
+What is the same again: with equal seeds, on one machine, with one version of torch and one number
+of threads, a run has the same bits each time, and a run that was interrupted and resumed has the
+bits of one that was not. Another machine, device, version or number of threads, or other networks
+in the stack, may sum in another order: there the numbers agree to rounding, and rounding grows over
+many steps. On CUDA, add `torch.use_deterministic_algorithms(True)`.
+"""
 
 import math
-from collections.abc import Callable, Collection, Iterator
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
+
+from bn_core.lab import checkpoint as checkpoints
+from bn_core.lab.stack import Stack
+
+# Losses stay on the device for that many steps at most: to look at one, the CPU has to wait for it.
+LOOK_EVERY = 100
 
 
 @dataclass
 class Training:
-    """What a run of `train` leaves behind, beside the trained model.
+    """What was measured while one network was trained.
 
     Attributes:
         steps: the steps at which `watch` was called, ascending.
         losses: mean training loss over the steps since the entry before; at step 0, NaN.
-        diverged_at: the step at which the loss was no longer finite, or None.
+        measured: what `watch` returned at each of `steps`, a list for each name. Tensors and arrays
+            become NumPy arrays, those of no axis numbers.
+        diverged_at: the first step whose loss was not finite, or None. Nothing is measured from
+            there on, and the network is of no use.
     """
 
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    measured: dict[str, list[Any]] = field(default_factory=dict)
     diverged_at: int | None = None
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during training; what was measured until then is in `trainings`.
+
+    Attributes:
+        trainings: one for each network.
+    """
+
+    def __init__(self, message: str, trainings: list[Training]) -> None:
+        super().__init__(message, trainings)
+        self.trainings = trainings
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def train(
@@ -33,11 +77,30 @@ def train(
     steps: int,
     batch_size: int = 60,
     generator: torch.Generator | None = None,
-    watch: Callable[[int], None] | None = None,
+    watch: Callable[[int], Mapping[str, Any] | None] | None = None,
     watch_at: Collection[int] = (),
+    schedule: Callable[[int], object] | None = None,
     report: Callable[[int], object] | None = None,
+    progress: str | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 60.0,
 ) -> Training:
     """Train a classifier with cross-entropy, one mini-batch a step.
+
+    Everything happens on the device that the model and the examples are on.
+
+    Ctrl-C ends training after the step it falls into, and at once when it comes twice. The
+    exception, `Interrupted`, carries what was measured::
+
+        try:
+            training = train(model, ...)
+        except Interrupted as stop:
+            training = stop.trainings[0]
+
+    With a `checkpoint`, the state is stored in that file every now and then, after Ctrl-C and at
+    the end. The same call with the same file, the model and optimizer made anew as they were,
+    continues from there, also after the process was killed. The file stays when training is done:
+    the same call then returns what was measured without training again.
 
     Args:
         model: maps a batch of images to class scores (m, classes); put into training mode.
@@ -47,62 +110,479 @@ def train(
         steps: number of mini-batches to train on.
         batch_size: examples in a mini-batch, at most n. Each epoch is a new random order, and the
             examples that do not fill a last batch wait for the next epoch's order.
-        generator: source of the orders.
+        generator: source of the orders; without one, torch's global generator.
         watch: called with the number of steps done, before the first step (0) and after, at each
-            of `watch_at`. It may evaluate the model: training mode is set again afterwards.
+            of `watch_at`. What it returns, values by name, is kept in the record; the same names
+            each time. It may evaluate the model: training mode is set again afterwards.
         watch_at: the steps at which to call it, each in [0, steps].
-        report: called with the number of steps done after every step, for a progress bar.
+        schedule: called before every step with its number, from 1. It may set the optimizer's
+            learning rate or an attribute of a layer, by that number alone, so that a resumed
+            training does the same.
+        report: called with the number of steps done after every step, for a progress bar of one's
+            own.
+        progress: label of a progress bar on stderr, with the loss and the time left; None for none.
+        checkpoint: file to store the state in; None for none.
+        checkpoint_seconds: seconds between one time and the next; not negative, and 0 for every
+            step.
 
     Returns:
-        Steps and losses at each of `watch_at`. When the loss is no longer finite, training stops
-        there and `diverged_at` says where; what was measured before is kept.
+        Steps, losses and what was measured at each of `watch_at`. When the loss is no longer
+        finite, training stops within a hundred steps and `diverged_at` says where it was; what was
+        measured before is kept.
 
     Raises:
-        ValueError: batch_size or an entry of watch_at is out of range.
+        ValueError: an argument is out of range; images, labels and model do not fit together; or
+            the optimizer is of another model.
+        TypeError: labels is not int64, or `watch` returned what cannot be kept.
+        bn_core.lab.checkpoint.CheckpointError: the file is damaged, or of another run.
+        Interrupted: Ctrl-C.
     """
-    if not 1 <= batch_size <= len(images):
-        raise ValueError(
-            f"train: batch_size is {batch_size}; with {len(images)} examples it must be in "
-            f"[1, {len(images)}]"
-        )
-    if watch_at and not 0 <= min(watch_at) <= max(watch_at) <= steps:
-        raise ValueError(
-            f"train: watch_at has steps from {min(watch_at)} to {max(watch_at)}; they must be in "
-            f"[0, {steps}]"
-        )
-    stops = frozenset(watch_at)
-    record = Training()
-    losses: list[float] = []  # since the last stop
+    if isinstance(model, Stack):
+        raise TypeError("train: model is a Stack of networks; use train_stack")
 
-    def stop(step: int) -> None:
-        record.steps.append(step)
-        record.losses.append(sum(losses) / len(losses) if losses else math.nan)
-        losses.clear()
-        if watch is not None:
-            watch(step)
-            model.train()
-
-    model.train()
-    if 0 in stops:
-        stop(0)
-    order = batches(len(images), batch_size, generator)
-    for step in range(1, steps + 1):
-        index = next(order)
-        # index_select copies whole rows: ten times faster here than images[index]
-        batch = images.index_select(0, index)
-        loss = F.cross_entropy(model(batch), labels.index_select(0, index))
+    def advance(batch: Tensor, targets: Tensor) -> Tensor:
+        loss = F.cross_entropy(model(batch[0]), targets[0])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            record.diverged_at = step
-            break
-        if step in stops:
-            stop(step)
-        if report is not None:
-            report(step)
-    return record
+        return loss.detach().view(1)
+
+    def watch_one(step: int) -> list[Mapping[str, Any] | None]:
+        assert watch is not None
+        return [watch(step)]
+
+    [training] = _Loop(
+        function="train",
+        model=model,
+        images=images,
+        labels=labels,
+        optimizer=optimizer,
+        advance=advance,
+        generators=[generator or torch.default_generator],
+        steps=steps,
+        batch_size=batch_size,
+        watch=None if watch is None else watch_one,
+        watch_at=watch_at,
+        schedule=schedule,
+        report=report,
+        progress=progress,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+    ).run()
+    return training
+
+
+def train_stack(
+    stack: Stack,
+    images: Tensor,
+    labels: Tensor,
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int,
+    generators: Sequence[torch.Generator],
+    batch_size: int = 60,
+    watch: Callable[[int], Sequence[Mapping[str, Any] | None]] | None = None,
+    watch_at: Collection[int] = (),
+    schedule: Callable[[int], object] | None = None,
+    report: Callable[[int], object] | None = None,
+    progress: str | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> list[Training]:
+    """Train the S networks of a stack at once, each as `train` would train it alone.
+
+    Arguments that are not listed are those of `train`.
+
+    Args:
+        stack: the networks; put into training mode.
+        images: training examples, (n, ...), the same for all.
+        labels: their classes, (n,), int64.
+        optimizer: of the stack's parameters. It must treat every number by itself, as SGD with
+            momentum and Adam do.
+        steps: number of mini-batches to train each network on.
+        generators: source of the orders, one for each network.
+        batch_size: examples in a network's mini-batch.
+        watch: as for `train`, but returns a sequence: values by name for each network. The networks
+            by themselves are `stack.unstack(s)`.
+        watch_at: as for `train`.
+        schedule: as for `train`; the layers are in `stack.network`.
+        report: as for `train`.
+        progress: as for `train`; the loss is the mean over the networks.
+        checkpoint: as for `train`.
+        checkpoint_seconds: as for `train`.
+
+    Returns:
+        What was measured, one for each network. A network that diverges does not disturb the
+        others; training stops early only when all have diverged.
+
+    Raises:
+        ValueError: as `train`; or there are not S generators, or one serves two networks.
+        TypeError: as `train`; or stack is not a Stack.
+        bn_core.lab.checkpoint.CheckpointError: as `train`.
+        Interrupted: Ctrl-C.
+    """
+    if not isinstance(stack, Stack):
+        raise TypeError(f"train_stack: stack is a {type(stack).__name__}, not a Stack; use train")
+    if not len(generators) == len(set(generators)) == len(stack):
+        raise ValueError(
+            f"train_stack: there are {len(set(generators))} different generators for {len(stack)} "
+            "networks; give each its own"
+        )
+
+    def advance(batch: Tensor, targets: Tensor) -> Tensor:
+        losses = stack.backward(batch, targets)
+        optimizer.step()
+        return losses
+
+    return _Loop(
+        function="train_stack",
+        model=stack,
+        images=images,
+        labels=labels,
+        optimizer=optimizer,
+        advance=advance,
+        generators=generators,
+        steps=steps,
+        batch_size=batch_size,
+        watch=watch,
+        watch_at=watch_at,
+        schedule=schedule,
+        report=report,
+        progress=progress,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+    ).run()
+
+
+@dataclass
+class _Loop:
+    """The loop, over S networks: S = 1 for `train`.
+
+    `advance` takes one step with the batches (S, m, ...) and labels (S, m) and returns the losses
+    (S,); `watch` returns S mappings. The rest is as for `train`.
+    """
+
+    function: str  # that was called, for messages
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    optimizer: torch.optim.Optimizer
+    advance: Callable[[Tensor, Tensor], Tensor]
+    generators: Sequence[torch.Generator]
+    steps: int
+    batch_size: int
+    watch: Callable[[int], Sequence[Mapping[str, Any] | None]] | None
+    watch_at: Collection[int]
+    schedule: Callable[[int], object] | None
+    report: Callable[[int], object] | None
+    progress: str | None
+    checkpoint: Path | None
+    checkpoint_seconds: float
+
+    def __post_init__(self) -> None:
+        self._check()
+        self._stops = frozenset(self.watch_at)
+        self._orders = _Orders(len(self.images), self.batch_size, self.generators)
+        self._done = 0  # steps
+        self._trainings = [Training() for _ in self.generators]
+        # Of each network, sum and number of the losses since the last stop.
+        self._sums = [0.0] * len(self.generators)
+        self._counts = [0] * len(self.generators)
+        self._unseen: list[tuple[int, Tensor]] = []  # steps and losses, still on the device
+
+    def run(self) -> list[Training]:
+        run = {} if self.checkpoint is None else self._identity()
+        resumed = self.checkpoint is not None and self.checkpoint.exists()
+        if resumed:
+            self._resume(run)
+        bar = tqdm(
+            total=self.steps,
+            initial=self._done,
+            desc=self.progress,
+            disable=self.progress is None,
+            unit="step",
+            leave=False,
+        )
+        try:
+            with bar, _ctrl_c_postponed() as asked_to_stop:
+                self._run(run, resumed, bar, asked_to_stop)
+        except KeyboardInterrupt:
+            self._look()
+            message = f"{self.function}: interrupted after step {self._done} of {self.steps}"
+            raise Interrupted(message, self._trainings) from None
+        return self._trainings
+
+    def _run(
+        self, run: Mapping[str, str], resumed: bool, bar: Any, asked_to_stop: Callable[[], bool]
+    ) -> None:
+        stored = shown = time.monotonic()
+        self.model.train()
+        if 0 in self._stops and not resumed:
+            self._stop()
+        while self._done < self.steps and not self._all_diverged() and not asked_to_stop():
+            if self.schedule is not None:
+                self.schedule(self._done + 1)
+            losses = self.advance(*self._batches())
+            self._done += 1
+            self._unseen.append((self._done, losses))
+            if len(self._unseen) == LOOK_EVERY:
+                self._look()
+            if self._done in self._stops:
+                self._stop()
+            if self.report is not None:
+                self.report(self._done)
+            bar.update()
+            now = time.monotonic()
+            if self.progress is not None and now - shown > 0.5:
+                shown = now
+                self._look()
+                bar.set_postfix_str(f"loss {self._mean_loss():.4f}")
+            if now - stored >= self.checkpoint_seconds:
+                self._store(run)
+                stored = time.monotonic()
+        self._look()
+        self._store(run)
+
+    def _batches(self) -> tuple[Tensor, Tensor]:
+        index = self._orders.next().to(self.images.device)
+        flat = index.flatten()
+        # index_select copies whole rows: ten times faster here than images[index]
+        images = self.images.index_select(0, flat).view(*index.shape, *self.images.shape[1:])
+        return images, self.labels.index_select(0, flat).view(index.shape)
+
+    def _look(self) -> None:
+        """Fetch the losses that were not looked at yet, and see whose are no longer finite."""
+        if not self._unseen:
+            return
+        steps, losses = zip(*self._unseen, strict=True)
+        self._unseen = []
+        for step, row in zip(steps, torch.stack(losses).tolist(), strict=True):
+            for s, loss in enumerate(row):
+                training = self._trainings[s]
+                if training.diverged_at is None and not math.isfinite(loss):
+                    training.diverged_at = step
+                self._sums[s] += loss
+                self._counts[s] += 1
+
+    def _stop(self) -> None:
+        """Record losses and measurements of the networks that have not diverged."""
+        self._look()
+        if self._all_diverged():
+            return
+        measured: Sequence[Mapping[str, Any] | None] = [None] * len(self._trainings)
+        if self.watch is not None:
+            measured = self.watch(self._done)
+            self.model.train()
+            self._check_measured(measured)
+        for s, training in enumerate(self._trainings):
+            if training.diverged_at is not None:
+                continue
+            for name, value in (measured[s] or {}).items():
+                training.measured.setdefault(name, []).append(self._kept(name, value))
+            training.steps.append(self._done)
+            training.losses.append(self._sums[s] / self._counts[s] if self._counts[s] else math.nan)
+            self._sums[s], self._counts[s] = 0.0, 0
+
+    def _kept(self, name: str, value: Any) -> Any:
+        """A value as the record keeps it: a copy that neither holds nor shares device memory."""
+        if isinstance(value, Tensor):
+            value = value.detach().cpu()
+            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        if isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0:
+            value = value.item()
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+            return value.copy()
+        raise TypeError(
+            f"{self.function}: watch returned a {type(value).__name__} as {name!r}; it must be a "
+            "number, a string, None, a tensor or a numeric array"
+        )
+
+    def _all_diverged(self) -> bool:
+        return all(training.diverged_at is not None for training in self._trainings)
+
+    def _mean_loss(self) -> float:
+        """Mean over the networks that have not diverged, since the last stop, for the bar."""
+        means = [
+            total / count
+            for total, count, training in zip(
+                self._sums, self._counts, self._trainings, strict=True
+            )
+            if count and training.diverged_at is None
+        ]
+        return sum(means) / len(means) if means else math.nan
+
+    def _identity(self) -> dict[str, str]:
+        """What a checkpoint must have been written with, as text, taken before the first step."""
+        settings = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self.optimizer.param_groups
+        ]
+        return {
+            "torch": str(torch.__version__),
+            "model": checkpoints.without_addresses(str(self.model)),
+            "initial state of the model (checksum)": checkpoints.digest(
+                _state(self.model).values()
+            ),
+            "optimizer": type(self.optimizer).__name__,
+            "its settings": checkpoints.without_addresses(str(settings)),
+            "steps": str(self.steps),
+            "batch_size": str(self.batch_size),
+            "watch_at": _listed(sorted(self._stops)),
+            "number of examples": str(len(self.images)),
+            "examples (checksum)": checkpoints.digest([self.images, self.labels]),
+            "state of the generators (checksum)": checkpoints.digest(
+                generator.get_state() for generator in self.generators
+            ),
+        }
+
+    def _store(self, run: Mapping[str, str]) -> None:
+        if self.checkpoint is None:
+            return
+        self._look()
+        trainings = [
+            {
+                **vars(training),
+                "measured": _converted(training.measured, np.ndarray, torch.from_numpy),
+            }
+            for training in self._trainings
+        ]
+        state = {
+            "done": self._done,
+            "trainings": trainings,
+            "sums": self._sums,
+            "counts": self._counts,
+            "model": _state(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "orders": self._orders.state(),
+            "global generators": _global_generators(self.images.device),
+        }
+        checkpoints.write(self.checkpoint, run, state)
+
+    def _resume(self, run: Mapping[str, str]) -> None:
+        assert self.checkpoint is not None
+        state = checkpoints.read(self.checkpoint, run)
+        self._done = state["done"]
+        self._sums, self._counts = state["sums"], state["counts"]
+        for training, stored in zip(self._trainings, state["trainings"], strict=True):
+            vars(training).update(stored)
+            training.measured = _converted(training.measured, Tensor, Tensor.numpy)
+        with torch.no_grad():
+            for name, tensor in _state(self.model).items():
+                tensor.copy_(state["model"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._orders.load(state["orders"])
+        _set_global_generators(self.images.device, state["global generators"])
+
+    def _check(self) -> None:
+        function, n = self.function, len(self.images)
+        if len(self.labels) != n or self.labels.dim() != 1:
+            raise ValueError(
+                f"{function}: labels has shape {tuple(self.labels.shape)}; with {n} images it must "
+                f"be ({n},)"
+            )
+        if self.labels.dtype != torch.int64:
+            raise TypeError(
+                f"{function}: labels has dtype {self.labels.dtype}; classes are int64. Use "
+                "labels.long()"
+            )
+        if self.steps < 0:
+            raise ValueError(f"{function}: steps is {self.steps}; it must be at least 0")
+        if not 1 <= self.batch_size <= n:
+            raise ValueError(
+                f"{function}: batch_size is {self.batch_size}; with {n} examples it must be in "
+                f"[1, {n}]"
+            )
+        stops = self.watch_at
+        if stops and not 0 <= min(stops) <= max(stops) <= self.steps:
+            raise ValueError(
+                f"{function}: watch_at has steps from {min(stops)} to {max(stops)}; they must be "
+                f"in [0, {self.steps}]"
+            )
+        if not self.checkpoint_seconds >= 0:
+            raise ValueError(
+                f"{function}: checkpoint_seconds is {self.checkpoint_seconds}; it must be at "
+                "least 0"
+            )
+        devices = {
+            "images": self.images.device,
+            "labels": self.labels.device,
+            **{f"the model's {name}": tensor.device for name, tensor in _state(self.model).items()},
+        }
+        for name, device in devices.items():
+            if device != self.images.device:
+                raise ValueError(
+                    f"{function}: images is on {self.images.device}, but {name} is on {device}; "
+                    "move them to one device with .to(device)"
+                )
+        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        if not trained & {id(parameter) for parameter in self.model.parameters()}:
+            raise ValueError(
+                f"{function}: the optimizer has none of the model's parameters; make it from the "
+                "parameters() of the model that is to be trained"
+            )
+
+    def _check_measured(self, measured: Sequence[Mapping[str, Any] | None]) -> None:
+        if len(measured) != len(self._trainings):
+            raise ValueError(
+                f"{self.function}: watch returned {len(measured)} mappings; there are "
+                f"{len(self._trainings)} networks, and each needs one"
+            )
+        for training, values in zip(self._trainings, measured, strict=True):
+            names, before = list(values or {}), list(training.measured)
+            if training.diverged_at is None and training.steps and set(names) != set(before):
+                raise ValueError(
+                    f"{self.function}: watch returned {names} at step {self._done}, but {before} "
+                    "before; it must return the same names each time"
+                )
+
+
+class _Orders:
+    """Random orders of n examples, one for each generator, in batches, epoch after epoch."""
+
+    def __init__(self, n: int, batch_size: int, generators: Sequence[torch.Generator]) -> None:
+        self._n = n
+        self._batch_size = batch_size
+        self._generators = generators
+        self._before: list[Tensor] = []  # states of the generators before this epoch
+        self._epoch: Tensor | None = None  # (S, n)
+        self._position = 0
+
+    def next(self) -> Tensor:
+        """The next batch of each order, (S, batch_size) int64."""
+        if self._epoch is None or self._position + self._batch_size > self._n:
+            self._before = [generator.get_state() for generator in self._generators]
+            self._draw()
+            self._position = 0
+        assert self._epoch is not None
+        batch = self._epoch[:, self._position : self._position + self._batch_size]
+        self._position += self._batch_size
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """All that `load` needs: small, for the order itself is drawn again."""
+        now = [generator.get_state() for generator in self._generators]
+        return {"before": self._before, "now": now, "position": self._position}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._before, self._position = state["before"], state["position"]
+        if self._before:
+            self._set_generators(self._before)
+            self._draw()
+        self._set_generators(state["now"])
+
+    def _draw(self) -> None:
+        self._epoch = torch.stack(
+            [
+                torch.randperm(self._n, generator=generator, device=generator.device)
+                for generator in self._generators
+            ]
+        )
+
+    def _set_generators(self, states: Sequence[Tensor]) -> None:
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.set_state(state)
 
 
 def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
@@ -116,9 +596,9 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -
     Yields:
         (batch_size,) int64; within an epoch no index twice, the incomplete last batch left out.
     """
+    orders = _Orders(n, batch_size, [generator or torch.default_generator])
     while True:
-        order = torch.randperm(n, generator=generator)
-        yield from order[: n - n % batch_size].split(batch_size)
+        yield orders.next()[0]
 
 
 @torch.no_grad()
@@ -150,3 +630,73 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
         labels: (n,), int64.
     """
     return (scores.argmax(1) == labels).float().mean().item()
+
+
+@contextmanager
+def _ctrl_c_postponed() -> Iterator[Callable[[], bool]]:
+    """Note the first Ctrl-C and raise it in the end, so that no step is left half done.
+
+    Yields a function that says whether it came. A second one acts as always. So does the first
+    outside the main thread, which gets no signals, and where someone else has decided what Ctrl-C
+    does.
+    """
+    came = False
+
+    def note(_signal: int, _frame: object) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those included that a state_dict leaves out."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _global_generators(device: torch.device) -> dict[str, Tensor]:
+    """States of the generators that layers such as `nn.Dropout` draw from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def _set_global_generators(device: torch.device, states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif "mps" in states and device.type == "mps":
+        torch.mps.set_rng_state(states["mps"])
+
+
+def _converted(
+    measured: Mapping[str, list[Any]], kind: type, convert: Callable[[Any], Any]
+) -> dict[str, list[Any]]:
+    """The same lists, with the values of one kind converted."""
+    return {
+        name: [convert(value) if isinstance(value, kind) else value for value in values]
+        for name, values in measured.items()
+    }
+
+
+def _listed(steps: Sequence[int]) -> str:
+    """The first and last few of a list, and its checksum: enough to be compared."""
+    if len(steps) <= 6:
+        return str(list(steps))
+    checksum = checkpoints.digest([torch.tensor(steps)])
+    first, last = (", ".join(map(str, part)) for part in (steps[:3], steps[-2:]))
+    return f"[{first}, ..., {last}] ({len(steps)} steps, checksum {checksum})"

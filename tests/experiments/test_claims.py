@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from bn_core.experiments.claims import Claim, Effect, Verdict, judge
+from bn_core.experiments.claims import Claim, Effect, Verdict, decide, judge
 
 
 def claim(effects, threshold=1.0):
     return Claim(
         id="x",
-        statement="",
-        source="",
+        statement="It is large.",
+        source="this book",
         effect="size",
         unit="x",
         threshold=threshold,
@@ -28,6 +28,7 @@ def claim(effects, threshold=1.0):
         ([1.1, math.nan, 2.0], Verdict.MIXED),
         ([0.9, math.nan], Verdict.MIXED),
         ([math.inf], Verdict.HOLDS),
+        ([-math.inf], Verdict.DOES_NOT_HOLD),
     ],
 )
 def test_holds_in_every_seed_or_in_none_or_is_mixed(effects, verdict):
@@ -36,10 +37,46 @@ def test_holds_in_every_seed_or_in_none_or_is_mixed(effects, verdict):
     assert [effect.seed for effect in judgement.effects] == list(range(len(effects)))
 
 
+@pytest.mark.parametrize(
+    ("value", "bound", "exceeds_one"),
+    [
+        (1.5, "", True),
+        (1.0, "", False),
+        (1.5, "at least", True),
+        (0.5, "at least", None),
+        (1.0, "at least", None),
+        (0.5, "at most", False),
+        (1.0, "at most", False),
+        (1.5, "at most", None),
+        (math.nan, "", None),
+    ],
+)
+def test_a_bound_tells_of_one_side_only(value, bound, exceeds_one):
+    assert Effect(0, value, bound).exceeds(1.0) is exceeds_one
+
+
+def test_an_effect_that_cannot_be_told_from_the_threshold_makes_a_claim_mixed():
+    assert decide([Effect(0, 0.5), Effect(1, 0.9, "at least")], 1.0) == Verdict.MIXED
+    assert decide([Effect(0, 1.5), Effect(1, 1.1, "at most")], 1.0) == Verdict.MIXED
+
+
+def test_another_bound_is_refused():
+    with pytest.raises(ValueError, match="bound is 'about'; it must be one of"):
+        Effect(0, 1.0, "about")
+
+
 def test_the_criterion_says_the_threshold():
     assert judge(claim([2.0]), None, [0]).criterion == "size > 1x in every seed"
+
+
+def test_a_judgement_repeats_what_the_claim_says():
+    judged, of = judge(claim([2.0]), None, [0]), claim([2.0])
+    for word in ("id", "statement", "source", "criterion", "unit", "threshold"):
+        assert getattr(judged, word) == getattr(of, word)
 
 
 def test_no_seed_no_verdict():
     with pytest.raises(ValueError, match="seeds is empty"):
         judge(claim([]), None, [])
+    with pytest.raises(ValueError, match="effects is empty"):
+        decide([], 1.0)

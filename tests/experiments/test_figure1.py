@@ -10,6 +10,7 @@ import pytest
 from bn_core.experiments import figure1, figure1_settings, records
 from bn_core.experiments.claims import Effect, judge
 from bn_core.experiments.figure1 import CLAIMS, Run
+from bn_core.lab.sweeps import Report
 
 RESULTS = Path(__file__).parents[2] / "results"
 STEPS = [50, 100, 150, 1000]
@@ -49,7 +50,12 @@ def test_the_target_at_paper_scale_is_higher():
 
 @pytest.mark.parametrize(
     ("bn", "plain", "value", "bound"),
-    [(SOON, NEVER, 20, "at least"), (NEVER, LATE, 0.15, "at most"), (NEVER, NEVER, math.nan, "")],
+    [
+        (SOON, NEVER, 20, "at least"),
+        (NEVER, LATE, 0.15, "at most"),
+        (NEVER, NEVER, math.nan, ""),
+        (SOON, SOON, math.nan, ""),
+    ],
 )
 def test_a_network_that_never_arrives_bounds_the_speed_up(bn, plain, value, bound):
     found = effect("figure1.fewer-steps", run("bn", bn), run("plain", plain))
@@ -92,8 +98,8 @@ def short():
 def test_a_run_measures_every_arm_at_the_same_steps(short):
     assert [(r.arm, r.seed) for r in short.runs] == [(arm.name, 3) for arm in figure1.ARMS]
     for r in short.runs:
-        assert r.steps == [50, 100, 120]
-        assert {len(r.accuracy), len(r.loss), len(r.typical), len(r.mean)} == {3}
+        assert r.steps == list(range(10, 121, 10))
+        assert {len(r.accuracy), len(r.loss), len(r.typical), len(r.mean)} == {12}
         assert len(r.movement) == len(r.movement_before_norm) == 100
         assert r.movement[r.typical_unit] == sorted(r.movement)[50]
 
@@ -107,8 +113,17 @@ def test_without_normalization_nothing_stands_between_linear_layer_and_sigmoid(s
 
 def test_a_seed_gives_the_same_run_again(short):
     arm = figure1.ARMS[0]
-    again = figure1._run_one((arm, 3, figure1.SCALES["live"]), lambda _: None)
+    job = (arm, (3,), replace(figure1.SCALES["live"], steps=120))
+    [again] = figure1._run_arm(job, Report(None, None))
     assert replace(again, seconds=0.0) == replace(short.one(arm.name, 3), seconds=0.0)
+
+
+def test_a_seed_among_others_learns_what_it_learns_alone(short):
+    job = (figure1.ARMS[0], (2, 3), replace(figure1.SCALES["live"], steps=120))
+    _, among = figure1._run_arm(job, Report(None, None))
+    alone = short.one("bn", 3)
+    assert among.loss == pytest.approx(alone.loss, abs=1e-3)
+    assert np.asarray(among.mean) == pytest.approx(np.asarray(alone.mean), abs=1e-2)
 
 
 def test_a_record_gives_the_result_back(short, tmp_path):

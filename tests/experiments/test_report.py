@@ -1,9 +1,14 @@
 """What a chapter prints of its claims."""
 
+import math
+from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
+from bn_core.experiments import records, registry
 from bn_core.experiments.claims import Claim, Effect, Verdict
-from bn_core.experiments.report import judge_all, spread, verdict_table
+from bn_core.experiments.report import judge_all, scoreboard, spread, verdict_table
 
 CLAIM = Claim(
     id="x.faster",
@@ -36,6 +41,12 @@ def test_spread_keeps_bounds():
     assert spread([Effect(0, 2), Effect(1, 9, "at least")], "x") == "2.00 to at least 9.00x"
 
 
+def test_seeds_that_cannot_be_told_are_counted_and_left_out():
+    effects = [Effect(0, 2), Effect(1, math.nan), Effect(2, 1)]
+    assert spread(effects, "x") == "1.00 to 2.00x; 1 of 3 cannot be told"
+    assert spread(effects[1:2], "x") == "cannot be told"
+
+
 def test_the_table_has_a_row_for_each_claim_and_a_column_for_each_scale():
     table = verdict_table([CLAIM], {"paper": result(2, 3), "live": result(0.5)}).data
     head, rule, row = table.splitlines()
@@ -48,3 +59,53 @@ def test_the_table_has_a_row_for_each_claim_and_a_column_for_each_scale():
 
 def test_all_claims_are_judged_by_id():
     assert judge_all([CLAIM], result(2, 0.5))["x.faster"].verdict == Verdict.MIXED
+
+
+def test_the_scoreboard_has_a_row_for_every_claim_on_record(tmp_path, toss, monkeypatch):
+    monkeypatch.setitem(registry.CHAPTERS, "toss", "07_coins")
+    folder = tmp_path / "results"
+    records.save(folder / "toss.json", toss.to_record(toss.result(2.0, 3.0, scale="paper")))
+    monkeypatch.chdir(tmp_path)
+    head, _, row = scoreboard(Path("results")).data.splitlines()
+    assert head == "| Claim, criterion | Source | Effect, lowest to highest | Verdict | See |"
+    assert row == (
+        "| Heads it is. Holds if: heads > 1x in every seed. | {cite:t}`ioffe2015`, section 0 "
+        "| 2.00 to 3.00x, 2 seeds | **holds** "
+        "| [chapter 7](chapters/07_coins.ipynb), {download}`paper scale <results/toss.json>` |"
+    )
+
+
+def test_the_scoreboard_runs_and_judges_nothing(tmp_path, toss, monkeypatch):
+    records.save(tmp_path / "toss.json", toss.to_record(toss.result(2.0, 3.0)))
+    monkeypatch.setattr(registry, "NAMES", ())
+    monkeypatch.setattr(registry, "get", lambda _: pytest.fail("it asked for the experiment"))
+    assert "| **holds** | {download}`live scale <" in scoreboard(tmp_path).data
+
+
+def test_links_are_as_seen_from_the_page_that_sees_the_folder(tmp_path, toss, monkeypatch):
+    monkeypatch.setitem(registry.CHAPTERS, "toss", "07_coins")
+    records.save(tmp_path / "results" / "toss.json", toss.to_record(toss.result(2.0)))
+    (tmp_path / "chapters").mkdir()
+    monkeypatch.chdir(tmp_path / "chapters")
+    row = scoreboard(Path("../results")).data.splitlines()[-1]
+    assert "(../chapters/07_coins.ipynb)" in row
+    assert "<../results/toss.json>" in row
+
+
+def test_the_books_scoreboard_has_every_claim_of_the_books_records():
+    folder = Path(__file__).parents[2] / "results"
+    table = scoreboard(folder).data
+    for summary in records.summaries(folder):
+        for claim in summary.claims:
+            assert f"| {claim.statement} Holds if: {claim.criterion}. |" in table
+
+
+def test_a_folder_without_records_has_no_scoreboard(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no record of an experiment"):
+        scoreboard(tmp_path)
+
+
+def test_a_pipe_does_not_end_a_cell():
+    claim = Claim("x", "|a| is large.", "this book", "|a|", "", 0, lambda _, seed: Effect(seed, 1))
+    row = verdict_table([claim], {"live": result(1)}).data.splitlines()[-1]
+    assert row.replace("\\|", "").count("|") == 3

@@ -1,0 +1,86 @@
+"""Files in which a training waits to be resumed."""
+
+import os
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FORMAT = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read, or is of another run."""
+
+
+def write(path: Path, run: Mapping[str, str], state: Mapping[str, Any]) -> None:
+    """Store a state; whoever reads finds the old file or the new one, never a part of one.
+
+    Args:
+        path: the file; folders that are missing are made.
+        run: what identifies the run, each as text; `read` compares it.
+        state: tensors, numbers, strings and None, in dictionaries, lists and tuples.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        torch.save({"format": FORMAT, "run": dict(run), "state": dict(state)}, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read(path: Path, run: Mapping[str, str]) -> dict[str, Any]:
+    """The state that `write` stored, on the CPU.
+
+    Args:
+        path: the file.
+        run: what identifies the run that asks for it.
+
+    Raises:
+        CheckpointError: the file is damaged or no checkpoint, or of another run; the message says
+            in what they differ.
+    """
+    advice = "delete it to start from the beginning, or choose another file"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version, then, state = (content[key] for key in ("format", "run", "state"))
+    except OSError:
+        raise
+    except Exception as e:  # bytes at random make a reader fail in any way
+        reason = str(e).split("\n")[0]
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint ({type(e).__name__}: {reason}); {advice}"
+        ) from e
+    if version != FORMAT:
+        raise CheckpointError(f"{path} has format {version}, not {FORMAT}; {advice}")
+    differences = [
+        f"{name} was {then.get(name, 'absent')}, is {run.get(name, 'absent')}"
+        for name in {**then, **run}
+        if then.get(name) != run.get(name)
+    ]
+    if differences:
+        raise CheckpointError(
+            f"{path} is of another run: {'; '.join(differences)}. To resume, make everything as it "
+            f"was when that run began, the model included; else {advice}"
+        )
+    loaded: dict[str, Any] = state
+    return loaded
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """Eight hexadecimal digits that change when a value does: a checksum, not a proof."""
+    checksum = 0
+    for tensor in tensors:
+        flat = tensor.detach().cpu().contiguous().flatten()
+        checksum = zlib.crc32(flat.view(torch.uint8).numpy().data, checksum)
+    return f"{checksum:08x}"
+
+
+def without_addresses(text: str) -> str:
+    """What an object prints, without where it lies in memory, which changes from run to run."""
+    return re.sub(r" at 0x[0-9a-f]+", "", text)

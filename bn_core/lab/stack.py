@@ -1,0 +1,369 @@
+"""Several networks of one architecture, trained at once as one batched computation."""
+
+import copy
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
+
+Tensors = dict[str, Tensor]
+Gradients = Sequence[Tensor | None]
+Replay = Callable[..., tuple[Tensor, Gradients]]
+
+
+class Stack(nn.Module):
+    """S networks of one architecture whose parameters and buffers lie in one tensor each.
+
+    Every parameter and buffer has a leading axis, the seed axis, of length S; `forward` maps the
+    networks over it. The networks stay independent: the gradient of the sum of their losses is, in
+    each slice, the gradient of that slice's loss. So an optimizer that treats every number by
+    itself, such as SGD with momentum or Adam, is S independent optimizers. One that looks at a
+    whole tensor, such as LBFGS or Adafactor, would mix the networks.
+
+    Args:
+        modules: the S networks; at least one. They are copied and stay as they are.
+
+    Raises:
+        ValueError: no network; networks that differ in more than the values of their parameters
+            and buffers; or a layer that draws from torch's global generator in training, such as
+            `nn.Dropout`, whose draws could not be those of a network trained alone: use
+            `bn_core.lab.dropout.Dropout`.
+
+    Attributes:
+        network: the architecture, holding the stacked tensors. Call the stack, not it; settings of
+            its layers, such as `stack.network.norm1.momentum`, hold for all S networks.
+    """
+
+    network: nn.Module
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if not modules:
+            raise ValueError("Stack: modules is empty; give at least one network")
+        for module in modules[1:]:
+            _check_alike(modules[0], module)
+        _check_draws(modules[0])
+        self._size = len(modules)
+        named = [_tensors(module) for module in modules]
+        # deepcopy takes from `memo` what it finds there: a copy of the first network in which
+        # stacked tensors stand for its own.
+        memo: dict[int, Any] = {}
+        for name, tensor in named[0].items():
+            stacked = torch.stack([tensors[name].detach() for tensors in named])
+            memo[id(tensor)] = _like(tensor, stacked)
+        self.network = copy.deepcopy(modules[0], memo)
+        self._recordings = _Recordings()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Send to each network its own batch.
+
+        Args:
+            x: (S, m, ...), the batch of network s at x[s]. `images.expand(S, *images.shape)` sends
+                the same batch to all, without a copy.
+
+        Returns:
+            (S, m, classes).
+
+        Raises:
+            ValueError: x has not S batches.
+        """
+        self._check_batches("x", x)
+        return _scores(self.network, _tensors(self.network), x)
+
+    def backward(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy of each network, its gradient put into the parameters' `grad`.
+
+        The same as forward, loss, `zero_grad` and backward, but in a fraction of the time: see
+        `_Recordings`.
+
+        Args:
+            x: (S, m, ...).
+            labels: (S, m), int64.
+
+        Returns:
+            The losses, (S,), without gradient.
+
+        Raises:
+            ValueError: x or labels has not S batches.
+        """
+        self._check_batches("x", x)
+        self._check_batches("labels", labels)
+        losses, gradients = self._recordings.step(self.network, x, labels)
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
+        return losses
+
+    def unstack(self, s: int) -> nn.Module:
+        """Network s by itself, an ordinary module for evaluation and probes.
+
+        Its parameters and buffers are views into the stack: it shows what the stack has learned at
+        any time, without being unstacked again, and changing it changes the stack. Take a
+        `copy.deepcopy` of it for a network that stays as it is. A later move of the stack to
+        another device or type leaves it behind.
+
+        Args:
+            s: index of the network, in [-S, S).
+
+        Raises:
+            IndexError: s is out of range.
+        """
+        if not -self._size <= s < self._size:
+            raise IndexError(
+                f"Stack.unstack: s is {s}; with {self._size} networks it must be in "
+                f"[{-self._size}, {self._size})"
+            )
+        tensors = _tensors(self.network).values()
+        return copy.deepcopy(
+            self.network, {id(tensor): _like(tensor, tensor.detach()[s]) for tensor in tensors}
+        )
+
+    def extra_repr(self) -> str:
+        """How many networks, for printing."""
+        return f"{self._size} networks"
+
+    def _check_batches(self, name: str, tensor: Tensor) -> None:
+        if tensor.dim() < 2 or len(tensor) != self._size:
+            raise ValueError(
+                f"Stack: {name} has shape {tuple(tensor.shape)}; with {self._size} networks it "
+                f"must be ({self._size}, m, ...), a batch of m for each. Use "
+                f"{name}.expand({self._size}, *{name}.shape) to send one batch to all"
+            )
+
+
+class _Recordings:
+    """Forward and backward pass of a stack, recorded once and then replayed.
+
+    At eight networks of a hundred units, Python, autograd and vmap take longer to decide what to
+    compute than it takes to compute it, and they decide the same thing in every step. So `make_fx`
+    runs one step and writes down the elementary tensor operations that come out at the bottom,
+    TorchScript makes a list of them that needs no Python to be executed, and later steps execute
+    that list on the tensors of the day. They are the operations that would have run anyway, in the
+    same order, so the numbers are the same.
+
+    A recording knows nothing of Python: it holds while all that decides the operations stays the
+    same. That is the `key`: shapes, types, training or evaluation mode, and every number, flag and
+    string among the layers' attributes. A key is recorded when it comes for the second time in a
+    row, so that a setting which changes in every step does not cost a recording in every step. What
+    cannot be recorded, such as a layer with hooks, runs in the ordinary way.
+    """
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._tried = False
+        self._replay: Replay | None = None
+
+    def __reduce__(self) -> Any:
+        return _Recordings, ()  # a copy of a stack records for itself
+
+    def step(self, network: nn.Module, x: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
+        """Losses (S,), and the gradient of each trained parameter; buffers are updated."""
+        tensors = _tensors(network)
+        key = _recording_key(network, tensors, x, labels)
+        if key is None or key != self._key:
+            self._key, self._tried, self._replay = key, False, None
+        elif not self._tried:
+            self._tried = True
+            self._replay = _recorded(network, tensors, x, labels)
+        if self._replay is None:
+            return _losses_and_gradients(network, tensors, x, labels)
+        return self._replay(*tensors.values(), x, labels)
+
+
+def _recorded(network: nn.Module, tensors: Tensors, x: Tensor, labels: Tensor) -> Replay | None:
+    """The step as a function of all tensors in a row, or None where it cannot be recorded."""
+
+    def step(*values: Tensor) -> tuple[Tensor, ...]:
+        *own, x, labels = values
+        named = dict(zip(tensors, own, strict=True))
+        losses, gradients = _losses_and_gradients(network, named, x, labels)
+        used[:] = [gradient is not None for gradient in gradients]
+        return losses, *(gradient for gradient in gradients if gradient is not None)
+
+    used: list[bool] = []  # by the loss
+    # Recording runs the step too: on copies, lest the buffers be updated twice.
+    copies = [
+        tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors.values()
+    ]
+    try:
+        with _ONE_RECORDS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit.trace is deprecated, without a successor
+            operations = make_fx(step)(*copies, x, labels)
+            with torch.no_grad():
+                listed = torch.jit.trace(operations, (*copies, x, labels), check_trace=False)
+    except Exception:  # whatever it is: without a recording, the step itself runs, or fails
+        return None
+
+    @torch.no_grad()
+    def replay(*values: Tensor) -> tuple[Tensor, Gradients]:
+        losses, *gradients = listed(*values)
+        remaining = iter(gradients)
+        return losses, [next(remaining) if is_used else None for is_used in used]
+
+    return replay
+
+
+_ONE_RECORDS = threading.Lock()  # make_fx changes nn.Module while it works
+
+
+def _recording_key(network: nn.Module, tensors: Tensors, x: Tensor, labels: Tensor) -> Any:
+    """All that decides which operations a step consists of; None if it is not to be recorded."""
+    if torch.is_autocast_enabled(x.device.type):
+        return None
+    settings: list[bool | int | float | str] = []
+    for module in network.modules():
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            return None
+        settings += [v for v in vars(module).values() if isinstance(v, (bool, int, float, str))]
+    batch = [(tensor.shape, tensor.dtype, tensor.device) for tensor in (x, labels)]
+    return settings, batch, [(t.requires_grad, t.dtype, t.device) for t in tensors.values()]
+
+
+def _losses_and_gradients(
+    network: nn.Module, tensors: Tensors, x: Tensor, labels: Tensor
+) -> tuple[Tensor, Gradients]:
+    trained = [tensor for tensor in tensors.values() if tensor.requires_grad]
+    with torch.enable_grad():
+        scores = _scores(network, tensors, x)
+        losses = F.cross_entropy(scores.flatten(0, 1), labels.flatten(), reduction="none")
+        losses = losses.view(labels.shape).mean(1)
+        gradients = torch.autograd.grad(losses.sum(), trained, allow_unused=True)
+    return losses.detach(), gradients
+
+
+def _scores(network: nn.Module, tensors: Tensors, x: Tensor) -> Tensor:
+    def one(tensors: Tensors, x: Tensor) -> Tensor:
+        scores: Tensor = torch.func.functional_call(network, tensors, (x,))
+        return scores
+
+    with _LinearLayers():
+        scores: Tensor = torch.vmap(one)(tensors, x)
+    return scores
+
+
+class _LinearLayers(TorchFunctionMode):
+    """In it, linear layers are computed by `_Linear`."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is F.linear:
+            return _linear(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    y: Tensor
+    if input.dim() == 2:
+        y = _Linear.apply(input, weight, bias)  # type: ignore[no-untyped-call]
+        return y
+    return _linear(input.flatten(0, -2), weight, bias).view(*input.shape[:-1], -1)
+
+
+class _Linear(torch.autograd.Function):
+    """What `F.linear` does, with the gradient of the weight laid out in memory as the weight.
+
+    The batched product that vmap makes of `F.linear` has a transposed gradient, and to add that to
+    the weight takes the optimizer several times as long as it should.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if x.dim() == 2:
+            return F.linear(x, weight, bias)
+        if bias is None:
+            return torch.bmm(x, weight.mT)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
+        x, weight, _ = inputs
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        product = torch.mm if x.dim() == 2 else torch.bmm
+        return (
+            product(dy, weight) if ctx.needs_input_grad[0] else None,
+            product(dy.mT, x) if ctx.needs_input_grad[1] else None,
+            dy.sum(-2) if ctx.needs_input_grad[2] else None,
+        )
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> tuple[Tensor, int]:
+        """The seed axis in front of all three."""
+        stacked = [
+            tensor if tensor is None else _in_front(tensor, axis, info.batch_size)
+            for tensor, axis in zip((x, weight, bias), in_dims, strict=True)
+        ]
+        y: Tensor = _Linear.apply(*stacked)  # type: ignore[no-untyped-call]
+        return y, 0
+
+
+def _in_front(tensor: Tensor, axis: int | None, size: int) -> Tensor:
+    if axis is None:
+        return tensor.expand(size, *tensor.shape)
+    return tensor if axis == 0 else tensor.movedim(axis, 0)
+
+
+def _tensors(module: nn.Module) -> Tensors:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _like(tensor: Tensor, values: Tensor) -> Tensor:
+    """Values as a parameter if the tensor is one, else as they are."""
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(values, requires_grad=tensor.requires_grad)
+    return values
+
+
+def _check_alike(first: nn.Module, other: nn.Module) -> None:
+    if type(first) is not type(other) or str(first) != str(other):
+        raise ValueError(
+            "Stack: the networks must be of one architecture, but one is\n"
+            f"{first}\nand another is\n{other}"
+        )
+    shapes, others = (
+        {name: (tuple(t.shape), t.dtype, t.device) for name, t in _tensors(module).items()}
+        for module in (first, other)
+    )
+    for name in {**shapes, **others}:
+        if shapes.get(name) != others.get(name):
+            raise ValueError(
+                f"Stack: the networks must be of one architecture, but {name!r} is "
+                f"{shapes.get(name)} in one and {others.get(name)} in another"
+            )
+    if [m.training for m in first.modules()] != [m.training for m in other.modules()]:
+        raise ValueError(
+            "Stack: one network is in training mode where another is in evaluation mode; call "
+            ".train() or .eval() on all"
+        )
+
+
+def _check_draws(module: nn.Module) -> None:
+    for name, layer in module.named_modules():
+        if isinstance(layer, (nn.modules.dropout._DropoutNd, nn.RReLU)):
+            raise ValueError(
+                f"Stack: layer {name!r} is {layer}, which draws from one generator for all "
+                "networks; use bn_core.lab.dropout.Dropout, which has a seed of its own"
+            )
