@@ -233,7 +233,7 @@ class Recorder:
         self._rows: dict[str, list[Array]] = {}
         self._norms: dict[str, list[Array]] = {}
 
-        self._hooks: list[RemovableHandle] = []  # on the model, inside the `with` block
+        self._hook: RemovableHandle | None = None  # on the model, inside the `with` block
         self._pass = ExitStack()  # what to undo at the end of a recorded pass
         self._calls: dict[str, int] = {}  # in the present pass
         self._samples: list[_Sample] = []  # of the step that has not ended
@@ -242,12 +242,9 @@ class Recorder:
         self._step_open = False  # the step of the last record has not ended
 
     def __enter__(self) -> "Recorder":
-        if self._hooks:
+        if self._hook is not None:
             raise RuntimeError("Recorder: already recording; leave its `with` block first")
-        self._hooks = [
-            self._root.register_forward_pre_hook(self._before_pass),
-            self._root.register_forward_hook(self._after_pass, always_call=True),
-        ]
+        self._hook = self._root.register_forward_pre_hook(self._before_pass)
         return self
 
     def __exit__(
@@ -256,9 +253,9 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
+        if self._hook is not None:
+            self._hook.remove()
+        self._hook = None
         self._end_pass()
         if error is not None:
             self._step_open = False  # nobody knows whether the optimizer was there
@@ -412,7 +409,8 @@ class Recorder:
         self._passes += 1
         if part:
             return
-        self._end_step()
+        if self._samples or self._step_open:
+            self._end_step()
         if step % self._every == 0 and len(self._steps) == self._max_records:
             self._thin()
         if step % self._every == 0:
@@ -430,6 +428,9 @@ class Recorder:
         for rows in self._norms.values():
             rows.append(_nothing(2))
         self._calls = dict.fromkeys(self._modules, 0)
+        # Before anything else, so that a pass that fails is cleaned up after.
+        after = self._root.register_forward_hook(self._after_pass, always_call=True)
+        self._pass.callback(after.remove)
         self._pass.enter_context(_uncompiled(self._root))
         for name, module in self._modules.items():
             for hook in (
@@ -439,8 +440,6 @@ class Recorder:
                 self._pass.callback(hook.remove)
 
     def _after_pass(self, _module: nn.Module, _inputs: tuple[Any, ...], _output: Any) -> None:
-        if not self._calls:
-            return
         self._end_pass()
         # Not earlier: a lazy layer has its parameters from its first call on.
         for name, parameter in self._parameters():

@@ -6,7 +6,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb
+from torch import nn
 
 from bn_core.lab import plots
 
@@ -48,11 +50,48 @@ def dots():
     return plots.unit_dots({BLUE: [[0.1, 0.3], [0.2, 0.6]]}, title="A finding", quantity="movement")
 
 
+def lines():
+    return plots.curves(
+        [1, 10, 100],
+        {BLUE: [[4.0, 2.0, 0.5], [5.0, 2.0, np.nan]], ORANGE: [3.0, 3.0, 3.0]},
+        title="A finding",
+        x_name="steps",
+        y_name="loss",
+        log_x=True,
+        log_y=True,
+    )
+
+
+def losses():
+    return plots.heat_maps(
+        [0.1, 1],
+        [1, 2],
+        {"with": [[3.14, np.nan], [0.25, 12.3]]},
+        row_name="std",
+        column_name="rate",
+        title="A finding",
+        quantity="loss",
+        lowest_is_best=True,
+    )
+
+
+# Of these values, those beyond +-3.637 are in the dead zone of the sigmoid.
+ENTERING = [-9.0, -3.7, -3.6, 0.0, 0.5, 1.0, 3.6, 3.7]
+
+
+def dead_zone():
+    return plots.histogram_on_activation(
+        {BLUE: [0.0, 1.0, np.inf], ORANGE: np.reshape(ENTERING, (4, 2))},
+        nn.Sigmoid(),
+        title="A finding",
+    )
+
+
 def boxes():
     return plots.chain(["in", "BN", "out"], {1: "a probe"}, title="A finding", emphasis=[1])
 
 
-ALL = [curves, fans, maps, ratios, dots, boxes]
+ALL = [curves, fans, maps, ratios, dots, boxes, lines, losses, dead_zone]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -60,7 +99,10 @@ def test_a_drawing_is_a_png_and_its_description_both_in_a_notebook(draw):
     drawing = draw()
     bundle, metadata = drawing._repr_mimebundle_()
     assert metadata["image/png"]["width"] == plots.PIXELS
-    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    png = base64.b64decode(bundle["image/png"])
+    assert png.startswith(b"\x89PNG")
+    # What sticks out would make the picture wider, and its words smaller on a page.
+    assert int.from_bytes(png[16:20]) <= 200 * plots.WIDTH + 30
     assert bundle["text/plain"] == repr(drawing) == drawing.description
     assert drawing.description.startswith("A finding. ")
 
@@ -73,11 +115,48 @@ def test_a_drawing_is_a_png_and_its_description_both_in_a_notebook(draw):
         (maps, "with, best 95.0 % at std 1 and rate 2, lowest 10 %"),
         (ratios, r"with: 4.0 to 5.0 at 50 %, 2.0 to 2.0 \(1 of 2 seeds\) at 90 %"),
         (dots, "with: mean 0.20 to 0.40 over seeds, single units 0.10 to 0.60"),
+        (lines, "with 4 to 5 at 1, 0.5 at 100; without 3 at 1, 3 at 100"),
+        (losses, "maps of loss over .* with, best 0.25 at std 1 and rate 1, highest 12"),
+        (
+            dead_zone,
+            "below 10 % of its maximum. with: 0 % of .* without: 38 % of the values in the",
+        ),
         (boxes, "in → BN → out. Probes: a probe at the entrance of BN"),
     ],
 )
 def test_the_description_says_what_the_data_say(draw, words):
     assert re.search(words, draw().description)
+
+
+def test_a_series_without_a_value_for_each_x_is_an_error():
+    with pytest.raises(ValueError, match=r"'with' has shape \(1, 2\) and x has 3 values"):
+        plots.curves([1, 2, 3], {BLUE: [1, 2]}, title="", x_name="", y_name="")
+
+
+def test_a_histogram_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="series 'with' has no finite value"):
+        plots.histogram_on_activation({BLUE: [np.nan]}, nn.Tanh(), title="")
+
+
+def test_bars_are_hatched_where_the_derivative_is_small():
+    values = np.linspace(-6, 6, 1001)
+    drawing = plots.histogram_on_activation({BLUE: values}, torch.tanh, title="A finding")
+    bars = drawing.figure.axes[0].patches
+    middle = {bar.get_x() + bar.get_width() / 2: bar.get_hatch() for bar in bars}
+    assert len(middle) == 40
+    for x, hatch in middle.items():
+        assert (hatch is not None) == (1 - np.tanh(x) ** 2 < 0.1)
+    assert sum(bar.get_height() for bar in bars) == pytest.approx(1)
+
+
+def test_the_activation_and_its_derivative_are_drawn_over_the_histogram():
+    axes = dead_zone().figure.axes
+    assert [len(a.get_lines()) for a in axes] == [0, 0, 2, 2]
+    value, slope = axes[-1].get_lines()
+    x = value.get_xdata()
+    sigmoid = 1 / (1 + np.exp(-x))
+    np.testing.assert_allclose(value.get_ydata(), sigmoid, rtol=1e-12)
+    np.testing.assert_allclose(slope.get_ydata(), sigmoid * (1 - sigmoid), rtol=1e-9)
 
 
 def luminance(colour):
@@ -102,7 +181,16 @@ def dark(colour):
 DARK_GROUND = "#14181e"
 
 
-@pytest.mark.parametrize("colour", plots.COLOURS.values(), ids=plots.COLOURS)
+OF_LAYERS = {
+    f"layer {i + 1} of {n}": plots.depth_colours(n)[i] for n in (1, 3, 5) for i in range(n)
+}
+
+
+@pytest.mark.parametrize(
+    "colour",
+    [*plots.COLOURS.values(), *OF_LAYERS.values()],
+    ids=[*plots.COLOURS, *OF_LAYERS],
+)
 def test_lines_stand_out_on_light_and_dark_pages(colour):
     assert contrast(colour, "white") >= 3
     assert contrast(dark(colour), DARK_GROUND) >= 3
@@ -150,3 +238,12 @@ def test_colours_differ_for_colour_blind_readers(kind, pair):
     """A difference of 2.3 is just noticeable; lines in a chart want several times that."""
     one, other = (lab(plots.COLOURS[name], BLINDNESS[kind]) for name in pair)
     assert np.linalg.norm(one - other) > 12
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+@pytest.mark.parametrize("layers", range(2, plots.DEPTHS + 1))
+def test_colours_of_layers_differ_for_colour_blind_readers(kind, layers):
+    colours = [lab(colour, BLINDNESS[kind]) for colour in plots.depth_colours(layers)]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(colours, 2)) > 12
+    lightness = [colour[0] for colour in colours]
+    assert lightness == sorted(lightness)  # so that the order can be seen in print, too

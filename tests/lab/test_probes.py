@@ -1,11 +1,11 @@
-"""The recorder of percentiles, and the movement of a distribution."""
+"""The recorder of evaluation passes, and the movement of a distribution."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from bn_core.lab.probes import Recorder, movement
+from bn_core.lab.probes import EvaluationRecorder, movement, steep_interval
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def convolutional():
 
 def test_percentiles_are_those_of_what_enters_the_layer(convolutional):
     images = torch.randn(40, 1, 5, 5)
-    with Recorder(convolutional, ["2"]) as recorder, torch.no_grad():
+    with EvaluationRecorder(convolutional, ["2"]) as recorder, torch.no_grad():
         convolutional(images[:25])
         convolutional(images[25:])
         recorder.take(7)
@@ -28,15 +28,24 @@ def test_percentiles_are_those_of_what_enters_the_layer(convolutional):
 
 
 def test_training_passes_are_not_looked_at(convolutional):
-    with Recorder(convolutional, ["2"]) as recorder:
+    with EvaluationRecorder(convolutional, ["2"]) as recorder:
         convolutional(torch.randn(4, 1, 5, 5))
         with pytest.raises(RuntimeError, match="nothing entered '2'"):
             recorder.take(0)
 
 
+def test_a_take_that_fails_stores_nothing(convolutional):
+    with EvaluationRecorder(convolutional, ["0", "2"]) as recorder, torch.no_grad():
+        convolutional[0](torch.randn(4, 1, 5, 5))  # layer 2 sees nothing
+        with pytest.raises(RuntimeError, match="nothing entered '2'"):
+            recorder.take(0)
+        with pytest.raises(RuntimeError, match="no record; call `take`"):
+            recorder.percentiles("0")
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_no_hook_stays_behind(convolutional, fails):
-    recorder = Recorder(convolutional, ["1", "2"])
+    recorder = EvaluationRecorder(convolutional, ["1", "2"])
     try:
         with recorder:
             assert convolutional[1]._forward_pre_hooks
@@ -50,13 +59,25 @@ def test_no_hook_stays_behind(convolutional, fails):
 def test_what_is_recorded_does_not_change_the_outputs(convolutional):
     images = torch.randn(4, 1, 5, 5)
     expected = convolutional(images)
-    with Recorder(convolutional, ["1"]):
+    with EvaluationRecorder(convolutional, ["1"]):
         torch.testing.assert_close(convolutional(images), expected)
 
 
 def test_an_unknown_layer_is_named_with_those_there_are(convolutional):
     with pytest.raises(ValueError, match="no layer 'relu'; it has 0, 1, 2, 3"):
-        Recorder(convolutional, ["relu"])
+        EvaluationRecorder(convolutional, ["relu"])
+    with pytest.raises(KeyError, match="layer '1' was not recorded; 0 are"):
+        EvaluationRecorder(convolutional, ["0"]).percentiles("1")
+
+
+def test_the_name_of_one_layer_is_not_a_list_of_layers(convolutional):
+    with pytest.raises(ValueError, match=r"layers is the string '0'; give a list, \['0'\]"):
+        EvaluationRecorder(convolutional, "0")
+
+
+def test_a_compiled_model_is_refused_with_what_to_do(convolutional):
+    with pytest.raises(RuntimeError, match=r"the model that went into torch\.compile"):
+        EvaluationRecorder(torch.compile(convolutional, backend="eager"), ["0"])
 
 
 def fan(median, width):
@@ -73,7 +94,29 @@ def test_a_steady_drift_moves_by_its_length_over_root_12_widths():
     """A uniform distribution of length 6 has standard deviation 6 / sqrt(12); the width is 2."""
     steps = np.linspace(0, 1000, 5001)
     drift = fan(6 * steps / 1000, 1.0)
-    assert movement(drift, steps)[0] == pytest.approx(6 / 12**0.5 / 2, rel=1e-3)
+    assert movement(drift, steps)[0] == pytest.approx(6 / 12**0.5 / 2, rel=1e-6)
+
+
+def test_a_record_stands_for_half_the_time_to_each_of_its_neighbours():
+    """At 0, 2, 0 with times 1, 4, 3 of 8: mean 1, standard deviation 1, width 2."""
+    assert movement(fan([0.0, 2.0, 0.0], 1.0), [0, 2, 8])[0] == pytest.approx(1 / 2)
+
+
+def test_the_first_and_the_last_record_have_half_the_weight_of_one_between():
+    """Weights 1/4, 1/2, 1/4 for 0, 0, 4: mean 1, variance 3."""
+    assert movement(fan([0.0, 0.0, 4.0], 1.0), [0, 1, 2])[0] == pytest.approx(3**0.5 / 2)
+
+
+@pytest.mark.parametrize("steps", [[0, 1, 3, 10], [0, 5, 5.5, 100, 101]])
+def test_weights_over_time_are_those_of_the_trapezoid_rule(steps):
+    median = np.random.default_rng(0).normal(size=len(steps))
+
+    def over_time(f):
+        pieces = (f[1:] + f[:-1]) / 2 * np.diff(steps)
+        return pieces.sum() / (steps[-1] - steps[0])
+
+    std = np.sqrt(over_time((median - over_time(median)) ** 2))
+    assert movement(fan(median, 1.0), steps)[0] == pytest.approx(std / 2, rel=1e-12)
 
 
 def test_movement_does_not_depend_on_unit_of_measurement_or_origin():
@@ -90,8 +133,45 @@ def test_records_that_are_closer_together_do_not_weigh_more():
     assert movement(wave, steps)[0] == pytest.approx(0.5, rel=1e-3)
 
 
+def test_a_unit_without_a_width_has_no_movement():
+    assert np.isnan(movement(fan([1.0, 1.0], 0.0), [0, 1]))
+
+
 def test_movement_needs_two_records_and_their_steps():
     with pytest.raises(ValueError, match="1 records for 1 steps"):
         movement(fan([0.0], 1.0), [0])
     with pytest.raises(ValueError, match="2 records for 3 steps"):
         movement(fan([0.0, 1.0], 1.0), [0, 1, 2])
+    with pytest.raises(ValueError, match="step 4 is followed by step 3; steps must ascend"):
+        movement(fan([0.0, 1.0, 0.0], 1.0), [0, 4, 3])
+
+
+@pytest.mark.parametrize(
+    ("function", "edge"),
+    [
+        # s (1 - s) = 0.1 / 4 where s = (1 + sqrt(0.9)) / 2
+        (nn.Sigmoid(), np.log((1 + 0.9**0.5) / (1 - 0.9**0.5))),
+        (torch.sigmoid, np.log((1 + 0.9**0.5) / (1 - 0.9**0.5))),
+        (nn.Tanh(), np.arctanh(0.9**0.5)),  # 1 - t^2 = 0.1
+        (nn.Hardtanh(), 1.0),
+        (nn.Hardsigmoid(), 3.0),
+        (nn.Softsign(), 10**0.5 - 1),  # (1 + |x|)^-2 = 0.1
+    ],
+)
+def test_a_saturating_function_is_steep_where_its_derivative_says(function, edge):
+    np.testing.assert_allclose(steep_interval(function), (-edge, edge), atol=1e-6)
+
+
+def test_another_share_gives_another_interval():
+    """The sigmoid's derivative is at least 0.42 of its maximum for |x| <= 2."""
+    share = 4 / (1 + np.exp(-2)) / (1 + np.exp(2))
+    np.testing.assert_allclose(steep_interval(nn.Sigmoid(), share), (-2, 2), atol=1e-6)
+    with pytest.raises(ValueError, match=r"share is 1.0; it must be in \(0, 1\)"):
+        steep_interval(nn.Sigmoid(), 1.0)
+
+
+@pytest.mark.parametrize(
+    "function", [nn.ReLU(), nn.ReLU(inplace=True), nn.GELU(), nn.ELU(), nn.Identity(), nn.SiLU()]
+)
+def test_a_function_that_stays_steep_on_one_side_does_not_saturate(function):
+    assert steep_interval(function) is None
