@@ -14,10 +14,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from bn_core import batch_norm
+from bn_core import BatchNorm1d, batch_norm
 from bn_core.experiments import records
+from bn_core.lab.data import load
+from bn_core.lab.models import figure1_network
+from bn_core.lab.stack import Stack
+from bn_core.lab.training import accuracy, predict, train_stack
 
 SHAPES = [(60, 100), (256, 1024), (4096, 512), (32, 64, 28, 28), (32, 64, 56, 56)]
 REPEATS = 15
@@ -128,6 +132,141 @@ def batch_norm_row(shape: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
+SEEDS = 8
+BATCH = 60
+STEPS = 25  # of training, timed together
+
+
+class Composed1d(nn.Module):
+    """`composed` as a layer."""
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(num_features))
+        self.beta = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("var", torch.ones(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize (m, d), and follow the statistics."""
+        if not self.training:
+            y: Tensor = (x - self.mean) / torch.sqrt(self.var + 1e-5) * self.gamma + self.beta
+            return y
+        with torch.no_grad():
+            self.mean += 0.1 * (x.mean(0) - self.mean)
+            self.var += 0.1 * (x.var(0) - self.var)
+        return composed(x, self.gamma, self.beta)
+
+
+def plain_loop(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, batch: int
+) -> Callable[[int], None]:
+    """The loop of a usual notebook: shuffled indices, one network."""
+
+    def steps(number: int) -> None:
+        model.train()
+        order = torch.randperm(len(images))
+        for i in range(number):
+            index = order[i * batch : (i + 1) * batch]
+            # index_select, as our loop does: images[index] would be much slower
+            x, target = images.index_select(0, index), labels.index_select(0, index)
+            loss = F.cross_entropy(model(x), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return steps
+
+
+def bare_products(stack: int) -> Callable[[], None]:
+    """The matrix products of one step of the Figure 1 network, forward and backward, no more."""
+    widths = (784, 100, 100, 100, 10)
+    inputs = [torch.randn(stack, BATCH, n) for n in widths[:-1]]
+    weights = [torch.randn(stack, a, b) for a, b in zip(widths[1:], widths[:-1], strict=True)]
+    gradients = [torch.randn(stack, BATCH, n) for n in widths[1:]]
+
+    def step() -> None:
+        for layer, (x, w, dy) in enumerate(zip(inputs, weights, gradients, strict=True)):
+            torch.bmm(x, w.mT)
+            torch.bmm(dy.mT, x)
+            if layer:  # nobody asks for the gradient of the images
+                torch.bmm(dy, w)
+
+    return step
+
+
+def seeds_row(norm: bool) -> dict[str, Any]:
+    """A step per seed, `SEEDS` seeds at once, over a step of a plain loop; and the floor."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(4000, 28, 28, generator=generator)
+    labels = torch.randint(10, (4000,), generator=generator)
+    plain = figure1_network(nn.BatchNorm1d if norm else None)
+    loop = plain_loop(plain, torch.optim.SGD(plain.parameters(), lr=0.1), images, labels, BATCH)
+    stack = Stack([figure1_network(BatchNorm1d if norm else None) for _ in range(SEEDS)])
+    optimizer = torch.optim.SGD(stack.parameters(), lr=0.1)
+    orders = [torch.Generator().manual_seed(seed) for seed in range(SEEDS)]
+    products = bare_products(SEEDS)
+
+    def at_once() -> None:
+        train_stack(
+            stack, images, labels, optimizer, steps=STEPS, batch_size=BATCH, generators=orders
+        )
+
+    def floor() -> None:
+        for _ in range(STEPS):
+            products()
+
+    times = in_turns({"plain loop": lambda: loop(STEPS), "stack": at_once, "products": floor})
+    for name, of in (("plain loop", 1), ("stack", SEEDS), ("products", SEEDS)):
+        times[name] = [t / STEPS / of for t in times[name]]
+    to_stack = ratios(times, "stack")
+    return {
+        "what": f"step per seed, {SEEDS} seeds at once, {'with' if norm else 'without'} BN",
+        "milliseconds": {n: round(1e3 * statistics.median(t), 3) for n, t in times.items()},
+        "plain_loop_over_ours": to_stack["plain loop"],
+        "ours_over_bare_products": round(1 / to_stack["products"], 2),
+    }
+
+
+def epoch_row() -> dict[str, Any]:
+    """An epoch of 784-128-10 on 50,000 digits, batch 64, Adam, and the accuracy after it."""
+    digits = load("mnist")
+    images, labels = digits.train_images[:50_000], digits.train_labels[:50_000]
+    steps = len(images) // 64
+
+    def network(norm: Callable[[int], nn.Module], seed: int) -> nn.Sequential:
+        torch.manual_seed(seed)
+        layers = (nn.Flatten(), nn.Linear(784, 128), norm(128), nn.ReLU(), nn.Linear(128, 10))
+        return nn.Sequential(*layers)
+
+    times: dict[str, list[float]] = {"plain loop": [], "ours": []}
+    scores: dict[str, list[float]] = {"plain loop": [], "ours": []}
+    for seed in range(5):
+        plain = network(Composed1d, seed)
+        loop = plain_loop(plain, torch.optim.Adam(plain.parameters()), images, labels, 64)
+        stack = Stack([network(BatchNorm1d, seed)])
+        # One kernel for the whole update in place of a dozen operations.
+        optimizer = torch.optim.Adam(stack.parameters(), fused=True)
+        order = [torch.Generator().manual_seed(seed)]
+        started = time.perf_counter()
+        loop(steps)
+        between = time.perf_counter()
+        train_stack(stack, images, labels, optimizer, steps=steps, batch_size=64, generators=order)
+        times["plain loop"].append(between - started)
+        times["ours"].append(time.perf_counter() - between)
+        for name, model in (("plain loop", plain), ("ours", stack.unstack(0))):
+            scores[name].append(accuracy(predict(model, digits.test_images), digits.test_labels))
+    return {
+        "what": "epoch of 784-128-10 with BN, batch 64, Adam, 50,000 digits",
+        "seconds": {n: round(statistics.median(t), 2) for n, t in times.items()},
+        "plain_loop_over_ours": ratios(times, "ours")["plain loop"],
+        "test_accuracy": {n: [round(a, 4) for a in score] for n, score in scores.items()},
+    }
+
+
 def main() -> int:
     """Measure, print and store the tables, on all cores."""
     torch.set_num_threads(os.cpu_count() or 1)
@@ -142,10 +281,24 @@ def main() -> int:
             + f"   (torch {row['microseconds']['torch']:.0f} us)",
             flush=True,
         )
+    training = [seeds_row(norm=False), seeds_row(norm=True)]
+    for row in training:
+        print(
+            f"{row['what']}: plain loop / ours {row['plain_loop_over_ours']}x, "
+            f"ours / bare products {row['ours_over_bare_products']}x   {row['milliseconds']} ms",
+            flush=True,
+        )
+    epoch = epoch_row()
+    print(
+        f"{epoch['what']}: plain loop / ours {epoch['plain_loop_over_ours']}x   "
+        f"{epoch['seconds']} s, test accuracy {epoch['test_accuracy']}"
+    )
     records.save(
         RESULT,
         {
             "experiment": "bench",
+            "training": training,
+            "epoch": epoch,
             "what": "batch_norm, forward and backward, float32, training",
             "threads": torch.get_num_threads(),
             "rows": rows,

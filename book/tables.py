@@ -1,22 +1,28 @@
-"""Sphinx extension: tables of the API reference that are computed, never typed.
+"""Sphinx extension: what the API reference shows is computed, never typed.
 
 The directive ``{speed}`` draws results/bench.json; ``{refusals}`` gives the package each bad input
-of ``book.refusals`` and writes down what it says.
+of ``book.refusals`` and writes down what it says; ``{instruments}`` runs ``book.instruments`` and
+shows its source and its pictures.
 """
 
 from __future__ import annotations
 
+import base64
+import html
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
 from bn_core.experiments import records
-from book import bench, refusals
+from bn_core.lab.plots import PIXELS
+from book import bench, instruments, refusals
 from book.facts import table
 
 
@@ -46,7 +52,68 @@ class Speed(SphinxDirective):
             f"{record['versions']['torch']}, revision {record['revision']}."
         )
         drawn = table("speed-table", header, rows, (22, 12, *[13] * len(bench.COLUMNS)))
-        return [drawn, nodes.paragraph("", said)]
+        return [drawn, _training_table(record), nodes.paragraph("", said)]
+
+
+def _training_table(record: dict[str, Any]) -> nodes.table:
+    rows: list[Sequence[str]] = [
+        (
+            row["what"],
+            f"{row['milliseconds']['plain loop']:.2f} ms",
+            f"{row['milliseconds']['stack']:.2f} ms",
+            f"{row['plain_loop_over_ours']:.1f}",
+            f"{row['ours_over_bare_products']:.1f}",
+        )
+        for row in record["training"]
+    ]
+    epoch = record["epoch"]
+    rows.append(
+        (
+            epoch["what"],
+            f"{epoch['seconds']['plain loop']:.2f} s",
+            f"{epoch['seconds']['ours']:.2f} s",
+            f"{epoch['plain_loop_over_ours']:.1f}",
+            "\N{EN DASH}",
+        )
+    )
+    header = ("Training", "Plain loop", "Ours", "Plain loop / ours", "Ours / bare products")
+    return table("training-speed-table", header, rows, (40, 15, 15, 15, 15))
+
+
+class Instruments(SphinxDirective):
+    """The directive ``{instruments}``."""
+
+    has_content: ClassVar[bool] = False
+
+    def run(self) -> list[nodes.Node]:
+        """Return the example's source and what it draws."""
+        self.env.note_dependency(instruments.__file__)
+        self.env.note_reread()  # the pictures change with the package's code
+        shown = (
+            instruments.convolutional_network,
+            instruments.train_and_watch,
+            instruments.draw,
+        )
+        source = "\n\n".join(inspect.getsource(function) for function in shown)
+        found: list[nodes.Node] = [nodes.literal_block(source, source, language="python")]
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            drawings = instruments.draw(instruments.train_and_watch())
+        finally:
+            torch.set_num_threads(threads)
+        for drawing in drawings:
+            image = base64.b64encode(drawing.png()).decode()
+            alt = html.escape(drawing.description, quote=True)
+            found.append(
+                nodes.raw(
+                    "",
+                    f'<p><img class="figure-plot" width="{PIXELS}" alt="{alt}" '
+                    f'src="data:image/png;base64,{image}"></p>',
+                    format="html",
+                )
+            )
+        return found
 
 
 class Refusals(SphinxDirective):
@@ -75,4 +142,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives with Sphinx."""
     app.add_directive("speed", Speed)
     app.add_directive("refusals", Refusals)
+    app.add_directive("instruments", Instruments)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
