@@ -1,6 +1,5 @@
 """Files in which a training waits to be resumed."""
 
-import os
 import re
 import zlib
 from collections.abc import Iterable, Mapping
@@ -26,12 +25,9 @@ def write(path: Path, run: Mapping[str, str], state: Mapping[str, Any]) -> None:
         state: tensors, numbers, strings and None, in dictionaries, lists and tuples.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        torch.save({"format": FORMAT, "run": dict(run), "state": dict(state)}, beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    beside = path.with_name(f"{path.name}.part")
+    torch.save({"format": FORMAT, "run": dict(run), "state": dict(state)}, beside)
+    beside.replace(path)
 
 
 def read(path: Path, run: Mapping[str, str]) -> dict[str, Any]:

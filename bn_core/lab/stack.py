@@ -1,20 +1,21 @@
 """Several networks of one architecture, trained at once as one batched computation."""
 
 import copy
-import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 Tensors = dict[str, Tensor]
 Gradients = Sequence[Tensor | None]
 Replay = Callable[..., tuple[Tensor, Gradients]]
+
+RECORD_AFTER = 20  # steps; see _Recordings
 
 
 class Stack(nn.Module):
@@ -144,22 +145,22 @@ class _Recordings:
     """Forward and backward pass of a stack, recorded once and then replayed.
 
     At eight networks of a hundred units, Python, autograd and vmap take longer to decide what to
-    compute than it takes to compute it, and they decide the same thing in every step. So `make_fx`
-    runs one step and writes down the elementary tensor operations that come out at the bottom,
+    compute than it takes to compute it, and they decide the same thing in every step. So one step
+    is run while `_Tape` writes down the elementary tensor operations that come out at the bottom,
     TorchScript makes a list of them that needs no Python to be executed, and later steps execute
     that list on the tensors of the day. They are the operations that would have run anyway, in the
-    same order, so the numbers are the same.
+    same order, so the numbers are the same; that is checked before a recording is used.
 
     A recording knows nothing of Python: it holds while all that decides the operations stays the
     same. That is the `key`: shapes, types, training or evaluation mode, and every number, flag and
-    string among the layers' attributes. A key is recorded when it comes for the second time in a
-    row, so that a setting which changes in every step does not cost a recording in every step. What
+    string among the layers' attributes. A key is recorded when it has stayed for some steps, about
+    as many as a recording costs, so that a setting which changes in every step costs nothing. What
     cannot be recorded, such as a layer with hooks, runs in the ordinary way.
     """
 
     def __init__(self) -> None:
         self._key: Any = None
-        self._tried = False
+        self._seen = 0
         self._replay: Replay | None = None
 
     def __reduce__(self) -> Any:
@@ -170,9 +171,9 @@ class _Recordings:
         tensors = _tensors(network)
         key = _recording_key(network, tensors, x, labels)
         if key is None or key != self._key:
-            self._key, self._tried, self._replay = key, False, None
-        elif not self._tried:
-            self._tried = True
+            self._key, self._seen, self._replay = key, 0, None
+        self._seen += 1
+        if self._seen == RECORD_AFTER and key is not None:
             self._replay = _recorded(network, tensors, x, labels)
         if self._replay is None:
             return _losses_and_gradients(network, tensors, x, labels)
@@ -181,38 +182,123 @@ class _Recordings:
 
 def _recorded(network: nn.Module, tensors: Tensors, x: Tensor, labels: Tensor) -> Replay | None:
     """The step as a function of all tensors in a row, or None where it cannot be recorded."""
-
-    def step(*values: Tensor) -> tuple[Tensor, ...]:
-        *own, x, labels = values
-        named = dict(zip(tensors, own, strict=True))
-        losses, gradients = _losses_and_gradients(network, named, x, labels)
-        used[:] = [gradient is not None for gradient in gradients]
-        return losses, *(gradient for gradient in gradients if gradient is not None)
-
-    used: list[bool] = []  # by the loss
-    # Recording runs the step too: on copies, lest the buffers be updated twice.
-    copies = [
-        tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors.values()
-    ]
+    # Recording runs the step, and so does the check: on copies, lest the buffers be updated twice.
+    first, second = ([t.detach().clone() for t in (*tensors.values(), x, labels)] for _ in range(2))
+    own = {
+        name: copied.requires_grad_(tensor.requires_grad)
+        for (name, tensor), copied in zip(tensors.items(), first, strict=False)
+    }
     try:
-        with _ONE_RECORDS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.jit.trace is deprecated, without a successor
-            operations = make_fx(step)(*copies, x, labels)
-            with torch.no_grad():
-                listed = torch.jit.trace(operations, (*copies, x, labels), check_trace=False)
+        with _Tape(first) as tape:
+            losses, gradients = _losses_and_gradients(network, own, *first[-2:])
+        listed = tape.listed([losses, *(g for g in gradients if g is not None)], second)
     except Exception:  # whatever it is: without a recording, the step itself runs, or fails
         return None
+    is_used = [gradient is not None for gradient in gradients]
 
     @torch.no_grad()
     def replay(*values: Tensor) -> tuple[Tensor, Gradients]:
         losses, *gradients = listed(*values)
         remaining = iter(gradients)
-        return losses, [next(remaining) if is_used else None for is_used in used]
+        return losses, [next(remaining) if used else None for used in is_used]
 
-    return replay
+    again, gradients_again = replay(*second)
+    same = [
+        (one is None and other is None)
+        or (one is not None and other is not None and _same_bits(one, other))
+        for one, other in zip(
+            (losses, *gradients, *first), (again, *gradients_again, *second), strict=True
+        )
+    ]
+    return replay if all(same) else None
 
 
-_ONE_RECORDS = threading.Lock()  # make_fx changes nn.Module while it works
+class _Tape(TorchDispatchMode):
+    """Writes down the operations on tensors that run inside it, below autograd and vmap."""
+
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._inputs = inputs
+        self._operations: list[tuple[Any, Any, dict[str, Any], Any]] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in _VIEWS and _layout(result) == _layout(args[0]):
+            # A view of the whole, of which autograd and vmap make many: the tensor itself will do.
+            self._operations.append((_itself, args[:1], {}, result))
+        elif list(_tensors_in(result)):
+            self._operations.append((func, args, kwargs or {}, result))
+        elif list(_tensors_in((args, kwargs))):
+            raise NotImplementedError(f"{func} leads from tensors to Python, where it is lost")
+        return result
+
+    def listed(self, outputs: Sequence[Tensor], example: Sequence[Tensor]) -> Any:
+        """The operations as a function from tensors like the inputs to those like the outputs."""
+
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+            # A tensor of the recording stands for its present counterpart, found by identity; one
+            # that came from elsewhere is a constant.
+            now = {id(then): tensor for then, tensor in zip(self._inputs, inputs, strict=True)}
+
+            def present(value: Any) -> Any:
+                if isinstance(value, Tensor):
+                    return now.get(id(value), value)
+                if isinstance(value, (tuple, list)):
+                    return type(value)(present(part) for part in value)
+                return value
+
+            for func, args, kwargs, then in self._operations:
+                result = func(*present(args), **{k: present(v) for k, v in kwargs.items()})
+                pairs = zip(_tensors_in(then), _tensors_in(result), strict=True)
+                now.update((id(old), new) for old, new in pairs)
+            return tuple(now[id(tensor)] for tensor in outputs)
+
+        copies = [tensor.clone() for tensor in example]
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # it is deprecated, and nothing else does this
+            return torch.jit.trace(run, tuple(copies), check_trace=False)
+
+
+_VIEWS = frozenset(
+    {
+        torch.ops.aten.detach.default,
+        torch.ops.aten.expand.default,
+        torch.ops.aten.permute.default,
+        torch.ops.aten.view.default,
+        torch.ops.aten._unsafe_view.default,
+    }
+)
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.stride(), tensor.storage_offset()
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _tensors_in(part)
+    elif isinstance(value, dict):
+        yield from _tensors_in(list(value.values()))
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+_SETTINGS = frozenset({bool, int, float, str})
 
 
 def _recording_key(network: nn.Module, tensors: Tensors, x: Tensor, labels: Tensor) -> Any:
@@ -223,7 +309,7 @@ def _recording_key(network: nn.Module, tensors: Tensors, x: Tensor, labels: Tens
     for module in network.modules():
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
             return None
-        settings += [v for v in vars(module).values() if isinstance(v, (bool, int, float, str))]
+        settings += [value for value in vars(module).values() if type(value) in _SETTINGS]
     batch = [(tensor.shape, tensor.dtype, tensor.device) for tensor in (x, labels)]
     return settings, batch, [(t.requires_grad, t.dtype, t.device) for t in tensors.values()]
 
@@ -327,7 +413,15 @@ def _in_front(tensor: Tensor, axis: int | None, size: int) -> Tensor:
 
 
 def _tensors(module: nn.Module) -> Tensors:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    """Parameters and buffers by name, tied ones once, in the order of `parameters()`."""
+    found: Tensors = {}
+    seen: set[int] = set()
+    for prefix, part in module.named_modules():
+        for name, tensor in (*part._parameters.items(), *part._buffers.items()):
+            if tensor is not None and id(tensor) not in seen:
+                seen.add(id(tensor))
+                found[f"{prefix}.{name}" if prefix else name] = tensor
+    return found
 
 
 def _like(tensor: Tensor, values: Tensor) -> Tensor:

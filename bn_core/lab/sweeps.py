@@ -1,6 +1,5 @@
 """Many independent runs at once, on all cores or on a cluster, with one progress bar for all."""
 
-import os
 import tempfile
 import threading
 from collections import Counter
@@ -204,12 +203,9 @@ def _files(
 
 def _store(outcome: Any, file: Path) -> None:
     """Whoever reads finds no file or the whole one."""
-    beside = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        joblib.dump(outcome, beside)
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
+    beside = file.with_name(f"{file.name}.part")
+    joblib.dump(outcome, beside)
+    beside.replace(file)
 
 
 def _stored(file: Path) -> Any:
