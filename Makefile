@@ -73,8 +73,10 @@ paper: $(INSTALLED) ## re-make the recorded paper-scale runs (about an hour; ful
 	$(PY) -m bn_core.experiments run figure1_settings --scale paper --out results --resume || test $$? -eq 3
 	$(PY) -m bn_core.experiments run figure1 --scale paper --out results --resume || test $$? -eq 3
 
-bench: $(INSTALLED) ## the speed table
-	$(PY) -m book.bench
+# On all cores: where OMP_NUM_THREADS is 1, a second thread that torch is given later does start, but
+# waits so badly that everything takes tens of milliseconds.
+bench: $(INSTALLED) ## the speed tables (full MNIST)
+	env -u OMP_NUM_THREADS -u MKL_NUM_THREADS $(PY) -m book.bench
 
 lock: ## re-make requirements.lock from pyproject.toml's ranges
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
