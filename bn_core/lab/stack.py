@@ -188,13 +188,6 @@ def _recorded(network: nn.Module, tensors: Tensors, x: Tensor, labels: Tensor) -
         name: copied.requires_grad_(tensor.requires_grad)
         for (name, tensor), copied in zip(tensors.items(), first, strict=False)
     }
-    try:
-        with _Tape(first) as tape:
-            losses, gradients = _losses_and_gradients(network, own, *first[-2:])
-        listed = tape.listed([losses, *(g for g in gradients if g is not None)], second)
-    except Exception:  # whatever it is: without a recording, the step itself runs, or fails
-        return None
-    is_used = [gradient is not None for gradient in gradients]
 
     @torch.no_grad()
     def replay(*values: Tensor) -> tuple[Tensor, Gradients]:
@@ -202,15 +195,18 @@ def _recorded(network: nn.Module, tensors: Tensors, x: Tensor, labels: Tensor) -
         remaining = iter(gradients)
         return losses, [next(remaining) if used else None for used in is_used]
 
-    again, gradients_again = replay(*second)
-    same = [
-        (one is None and other is None)
-        or (one is not None and other is not None and _same_bits(one, other))
-        for one, other in zip(
-            (losses, *gradients, *first), (again, *gradients_again, *second), strict=True
-        )
-    ]
-    return replay if all(same) else None
+    try:
+        with _Tape(first) as tape:
+            losses, gradients = _losses_and_gradients(network, own, *first[-2:])
+        is_used = [gradient is not None for gradient in gradients]  # by the loss
+        listed = tape.listed([losses, *(g for g in gradients if g is not None)], second)
+        losses_again, gradients_again = replay(*second)
+    except Exception:  # whatever it is: without a recording, the step itself runs, or fails
+        return None
+    once = [losses, *gradients, *first]
+    again = [losses_again, *gradients_again, *second]
+    same = all(_same_bits(one, other) for one, other in zip(once, again, strict=True))
+    return replay if same else None
 
 
 class _Tape(TorchDispatchMode):
@@ -294,8 +290,11 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
         yield from _tensors_in(list(value.values()))
 
 
-def _same_bits(one: Tensor, other: Tensor) -> bool:
-    return torch.equal(one.nan_to_num(), other.nan_to_num())
+def _same_bits(one: Tensor | None, other: Tensor | None) -> bool:
+    """Equal, where not a number is equal to itself."""
+    if one is None or other is None:
+        return one is other
+    return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 _SETTINGS = frozenset({bool, int, float, str})

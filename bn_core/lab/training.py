@@ -133,7 +133,7 @@ def train(
     Raises:
         ValueError: an argument is out of range; images, labels and model do not fit together; or
             the optimizer is of another model.
-        TypeError: labels is not int64, or `watch` returned what cannot be kept.
+        TypeError: model is a Stack; labels is not int64; or `watch` returned what cannot be kept.
         bn_core.lab.checkpoint.CheckpointError: the file is damaged, or of another run.
         Interrupted: Ctrl-C.
     """
