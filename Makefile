@@ -59,7 +59,7 @@ serve: $(BUILT) ## serve the site on localhost (PORT=8000)
 test: $(INSTALLED) ## everything: lint, types, units, notebooks, strict build, site in a browser
 	@$(PY) -m book.test_run lint types unit notebooks build site
 
-test-fast: $(INSTALLED) ## lint, types and units, within a minute
+test-fast: $(INSTALLED) ## lint, types and units: no notebooks, no browser
 	@$(PY) -m book.test_run lint types unit
 
 lab: $(INSTALLED) ## JupyterLab with the book's kernel
