@@ -182,7 +182,7 @@ def accuracy_curves(
         logarithmic.xaxis.set_major_formatter(EngFormatter(sep=""))
         logarithmic.set_xlabel("training step")
         linear.legend(loc="lower right")
-        _headline(figure, title)
+        headline(figure, title)
     ends = "; ".join(
         f"{look.label} {_from_to(np.asarray(values)[:, 0])} at step {steps[0]:,}, "
         f"{_from_to(np.asarray(values)[:, -1])} at step {steps[-1]:,}"
@@ -250,7 +250,7 @@ def curves(
         axes.set_ylabel(textwrap.fill(y_name, 28))
         if len(tables) > 1 or any(look.label for look in tables):
             axes.legend(loc="best")
-        _headline(figure, title)
+        headline(figure, title)
     number: Callable[[Any], str] = _from_to if percent else _range
     ends = "; ".join(
         f"{look.label} {number(table[:, 0])} at {x[0]:,g}, {number(table[:, -1])} at {x[-1]:,g}"
@@ -311,7 +311,7 @@ def percentile_fans(
                 va="center",
                 fontsize=9,
             )
-        _headline(figure, title)
+        headline(figure, title)
     words = "; ".join(
         f"{look.label}, {name}: median between {np.min(np.asarray(fan)[:, 1]):.1f} and "
         f"{np.max(np.asarray(fan)[:, 1]):.1f}, width from 15th to 85th percentile between "
@@ -399,7 +399,7 @@ def heat_maps(
             axes.set_ylabel(textwrap.fill(row_name, 20))
             axes.grid(False)
         axes.set_xlabel(column_name)
-        _headline(figure, title)
+        headline(figure, title)
     return Drawing(
         figure,
         f"{title}. Heat maps of {quantity or 'accuracy in percent'} over {row_name} and "
@@ -438,7 +438,7 @@ def ratio_curves(
         axes.set_xlabel("test accuracy to reach")
         axes.set_ylabel(textwrap.fill(ratio_name, 26))
         axes.legend(loc="lower left")
-        _headline(figure, title)
+        headline(figure, title)
     words = "; ".join(
         f"{look.label}: {_ratio(np.asarray(values)[:, 0])} at {100 * targets[0]:g} %, "
         f"{_ratio(np.asarray(values)[:, -1])} at {100 * targets[-1]:g} %"
@@ -486,7 +486,7 @@ def unit_dots(groups: Mapping[Look, Sequence[ArrayLike]], *, title: str, quantit
         axes.tick_params(axis="x", length=0)
         axes.grid(False, axis="x")
         axes.set_ylabel(textwrap.fill(quantity, 26))
-        _headline(figure, title)
+        headline(figure, title)
     words = "; ".join(
         f"{look.label}: mean {table.mean(1).min():.2f} to {table.mean(1).max():.2f} over seeds, "
         f"single units {table.min():.2f} to {table.max():.2f}"
@@ -588,7 +588,7 @@ def histogram_on_activation(
             alignment="left",
             borderpad=0,
         )
-        _headline(figure, title)
+        headline(figure, title)
     return Drawing(
         figure,
         f"{title}. Histograms of pre-activations, with the {name} and its derivative drawn over "
@@ -670,7 +670,7 @@ def dashboard(
             axes.set_xlabel("layer")
         _network_key(figure, networks)
         title = title or f"Inside the network from step {at[0]:,} to step {at[-1]:,}"
-        _headline(figure, title)
+        headline(figure, title)
     words = "; ".join(
         f"{look.label}, step {network.steps[record]:,}, {name}: "
         + _moment(history, record, (enters, leaves), shares)
@@ -751,7 +751,7 @@ def timeline(
         _decades(grid[-1])
         _depth_key(figure, networks)
         title = title or f"Layer by layer from step {first:,} to step {last:,}"
-        _headline(figure, title)
+        headline(figure, title)
     words = "; ".join(
         f"{look.label}, {name}: "
         + ", ".join(
@@ -821,7 +821,7 @@ def chain(
                 axes.text(at + shift, y + 1.35, probes[i], ha=side, va="bottom", fontsize=9)
         axes.set_xlim(-0.1, len(boxes) * (1 + gap) - gap + 0.1)
         axes.set_ylim(-0.1, 2.0)
-        _headline(figure, title)
+        headline(figure, title)
     row = " → ".join(text.replace("\n", " ") for text in boxes)
     where = "; ".join(
         f"{name.replace(chr(10), ' ')} at the entrance of {boxes[i].replace(chr(10), ' ')}"
@@ -1097,7 +1097,8 @@ def _decades(row: Sequence[Axes]) -> None:
     row[0].yaxis.set_minor_locator(NullLocator())
 
 
-def _headline(figure: Figure, title: str) -> None:
+def headline(figure: Figure, title: str) -> None:
+    """Write what a figure shows above it, broken into lines that fit."""
     figure.suptitle(textwrap.fill(title, 52), x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
