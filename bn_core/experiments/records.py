@@ -1,5 +1,6 @@
 """Recorded results: one JSON file per experiment, with what is needed to judge and repeat it."""
 
+import hashlib
 import json
 import os
 import platform
@@ -12,13 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from bn_core.experiments import registry, schema
 from bn_core.experiments.claims import Effect, Judgement, Verdict, decide, judge
-from bn_core.lab.data import ImageSet
 
 SCHEMA = schema.VERSION
 
@@ -27,12 +27,44 @@ class RecordError(ValueError):
     """A file is not the record it should be, or a record is not what its schema asks for."""
 
 
+class Identified(Protocol):
+    """Data that can be told from others, such as a `bn_core.lab.data.ImageSet`."""
+
+    @property
+    def name(self) -> str:
+        """What they are called."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """64 hex digits that stand for them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Data that are drawn and not loaded: the rule they are drawn by identifies them.
+
+    Attributes:
+        name: short name.
+        rule: how they are drawn, with every number in it; a seed does the rest.
+    """
+
+    name: str
+    rule: str
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the rule."""
+        return hashlib.sha256(self.rule.encode()).hexdigest()
+
+
 @contextmanager
-def provenance(data: ImageSet) -> Iterator[dict[str, Any]]:
+def provenance(data: Identified) -> Iterator[dict[str, Any]]:
     """Say what a result was made with; what runs inside the `with` block is timed.
 
     Args:
-        data: the set that is trained on.
+        data: what is trained on: an image set, or what is `Simulated`.
 
     Yields:
         A dictionary: date, code revision (of a git checkout, else the package's version), library

@@ -211,3 +211,13 @@ def test_every_record_has_the_claims_that_follow_from_its_runs_today(summary):
         assert [effect.value for effect in stored.effects] == pytest.approx(
             [effect.value for effect in now.effects], rel=1e-9, nan_ok=True
         )
+
+
+def test_simulated_data_are_identified_by_the_rule_they_are_drawn_by():
+    with records.provenance(records.Simulated("coins", "heads with probability 0.5")) as made:
+        pass
+    with records.provenance(records.Simulated("coins", "heads with probability 0.6")) as other:
+        pass
+    assert made["data"]["name"] == other["data"]["name"] == "coins"
+    assert made["data"]["sha256"] != other["data"]["sha256"]
+    assert schema.fault(made, schema.COMMON["properties"]["provenance"]) is None
