@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from bn_core import BatchNorm1d
-from bn_core.lab.models import figure1_network
+from bn_core import BatchNorm1d, BatchNorm2d
+from bn_core.lab.models import convolutional_network, figure1_network
 
 
 def seeded(normalization=None, **options):
@@ -51,3 +51,61 @@ def test_weights_have_the_standard_deviation_asked_for_and_biases_are_zero(init_
 def test_standard_deviation_must_be_positive(init_std):
     with pytest.raises(ValueError, match=r"init_std is .* positive"):
         figure1_network(init_std=init_std)
+
+
+def convolutional(normalization=None, **options):
+    generator = torch.Generator().manual_seed(3)
+    return convolutional_network(normalization, generator=generator, **options)
+
+
+def test_convolutions_halve_height_and_width_rounded_up():
+    x, sides = torch.zeros(2, 28, 28), []
+    for name, layer in convolutional().named_children():
+        x = layer(x)
+        if name.startswith("conv"):
+            sides.append(tuple(x.shape[1:]))
+    assert sides == [(8, 14, 14), (8, 7, 7), (16, 4, 4)]
+    assert x.shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("place", "order"),
+    [("before", ["conv1", "norm1", "activation1"]), ("after", ["conv1", "activation1", "norm1"])],
+)
+def test_normalization_stands_on_the_side_of_the_nonlinearity_that_is_asked_for(place, order):
+    net = convolutional(BatchNorm2d, place=place, channels=(5,))
+    assert list(dict(net.named_children())) == ["image", *order, "flatten", "linear"]
+    assert net.norm1.num_features == 5
+
+
+def test_a_convolution_keeps_its_bias_unless_normalization_follows_at_once():
+    kept = {
+        "before": convolutional(BatchNorm2d).conv1.bias is not None,
+        "after": convolutional(BatchNorm2d, place="after").conv1.bias is not None,
+        "none": convolutional().conv1.bias is not None,
+    }
+    assert kept == {"before": False, "after": True, "none": True}
+
+
+def test_equal_generators_give_equal_convolutions_wherever_the_normalization_stands():
+    nets = (convolutional(), convolutional(BatchNorm2d), convolutional(BatchNorm2d, place="after"))
+    for name in ("conv1", "conv2", "conv3", "linear"):
+        weights = [getattr(net, name).weight for net in nets]
+        assert all(torch.equal(weights[0], weight) for weight in weights)
+
+
+def test_convolutions_start_with_variance_two_over_the_inputs_of_a_unit():
+    weight = convolutional(channels=(64, 64)).conv2.weight
+    assert weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+
+
+def test_the_nonlinearity_is_the_one_asked_for():
+    assert isinstance(convolutional(activation=nn.Sigmoid).activation3, nn.Sigmoid)
+
+
+def test_impossible_convolutional_networks_are_refused():
+    with pytest.raises(ValueError, match=r"place is 'behind'.*'before' or 'after'"):
+        convolutional(place="behind")
+    for channels in ((), (8, 0)):
+        with pytest.raises(ValueError, match=r"channels is .* at least 1"):
+            convolutional(channels=channels)
