@@ -3,6 +3,7 @@
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -90,7 +91,7 @@ def sigmoid_network(
             raise ValueError(f"sigmoid_network: {argument} is {value}; it must be at least 1")
     widths = (28 * 28, *[width] * depth, 10)
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    for i, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True), 1):
+    for i, (inputs, outputs) in enumerate(pairwise(widths), 1):
         std = init_std(inputs, outputs) if callable(init_std) else init_std
         if not std > 0:
             raise ValueError(

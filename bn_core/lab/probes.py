@@ -10,6 +10,7 @@ nonlinearity has mean beta and standard deviation gamma by construction, whateve
 look at what enters the normalization as well, or evaluate the model and see what inference sees.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -20,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -721,6 +722,211 @@ def _over_time(values: Array, steps: Sequence[int]) -> tuple[Array, Array]:
     weights = (np.append(intervals, 0) + np.insert(intervals, 0, 0)) / 2
     mean = np.average(values, axis=0, weights=weights)
     return mean, np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What a gradient meets on its way back through a row of nonlinearities, example by example.
+
+    Attributes:
+        inputs: for each nonlinearity (m, units), what entered it.
+        slopes: for each (m, units), its derivative there.
+        arriving: (m,) norm of the gradient of an example's loss with respect to what leaves the
+            last nonlinearity.
+        left: (m,) norm of its gradient with respect to what enters the first.
+    """
+
+    inputs: tuple[Tensor, ...]
+    slopes: tuple[Tensor, ...]
+    arriving: Tensor
+    left: Tensor
+
+    @property
+    def survival(self) -> Tensor:
+        """(m,) the part of an example's gradient that passes: `left` over `arriving`."""
+        return self.left / self.arriving
+
+    @property
+    def path_mean(self) -> Tensor:
+        """(m,) the product of the slopes along a path, averaged over all paths.
+
+        A path takes one unit of each layer. Which unit it takes in one layer does not depend on
+        which it takes in another, so the mean of the products is the product of the means.
+        """
+        means = torch.stack([slope.mean(1) for slope in self.slopes])
+        return means.prod(0)
+
+
+def passage(model: nn.Module, images: Tensor, labels: Tensor, layers: Sequence[str]) -> Passage:
+    """Send examples through a model, and the gradient of each one's cross-entropy back.
+
+    The model is evaluated, so that no example's loss depends on another example, and put back into
+    the mode that it was in. Small gradients need float64: use `model.double()`.
+
+    Args:
+        model: maps images to class scores (m, classes).
+        images: (m, ...), of the model's type.
+        labels: (m,), int64.
+        layers: names of the nonlinearities in the order in which they are called; at least one.
+            Each takes and returns a tensor (m, units) and maps each value by itself.
+
+    Raises:
+        ValueError: no layer, or one that the model does not have.
+    """
+    modules = _find("passage", model, layers)
+    if not modules:
+        raise ValueError("passage: layers is empty; name at least one nonlinearity")
+    entered: dict[str, Tensor] = {}
+    returned: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            entered[name], returned[name] = inputs[0], output
+
+        return hook
+
+    was_training = model.training
+    model.eval()
+    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
+    try:
+        with torch.enable_grad():
+            loss = nn.functional.cross_entropy(model(images), labels, reduction="sum")
+            ends = entered[layers[0]], returned[layers[-1]]
+            left, arriving = torch.autograd.grad(loss, ends)
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(was_training)
+    inputs = tuple(entered[name].detach() for name in layers)
+    return Passage(
+        inputs=inputs,
+        slopes=tuple(
+            value_and_slope(module, x)[1]
+            for module, x in zip(modules.values(), inputs, strict=True)
+        ),
+        arriving=torch.linalg.vector_norm(arriving, dim=1),
+        left=torch.linalg.vector_norm(left, dim=1),
+    )
+
+
+def gaussian_share_beyond(edge: float, std: ArrayLike) -> Array:
+    """The share of a centred normal distribution that is farther than an edge from 0.
+
+    P(|x| > c) = 2 (1 - Phi(c / s)) = erfc(c / (s sqrt 2)), since the two tails are alike.
+
+    Args:
+        edge: c, not negative.
+        std: s, any shape, positive.
+
+    Returns:
+        Of std's shape, in [0, 1].
+
+    Raises:
+        ValueError: edge is negative, or a standard deviation is not positive.
+    """
+    s = torch.as_tensor(np.asarray(std, dtype=float))
+    if not edge >= 0:
+        raise ValueError(f"gaussian_share_beyond: edge is {edge}; it must not be negative")
+    if not (s > 0).all():
+        raise ValueError(
+            f"gaussian_share_beyond: std has the value {s.min().item()}; all must be positive"
+        )
+    share: Array = torch.erfc(edge / (s * math.sqrt(2))).numpy()
+    return share
+
+
+# ---- The gradient that arrives at a normalization -------------------------------------------
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What went through one layer in one forward and one backward pass.
+
+    Attributes:
+        input: what the layer was given, without gradient.
+        gradient: of the loss with respect to what it returned, of that output's shape.
+    """
+
+    input: Tensor
+    gradient: Tensor
+
+
+def passages(
+    model: nn.Module, layers: Sequence[str], images: Tensor, labels: Tensor
+) -> dict[str, Passage]:
+    """Send one mini-batch forth and the gradient of its mean cross-entropy back, and look.
+
+    A copy of the model does both passes, in the mode that the model is in: neither its parameters'
+    `grad` nor its running statistics change.
+
+    Args:
+        model: maps images to class scores (m, classes).
+        layers: names as in `model.named_modules()`; each takes and returns one tensor, once a pass.
+        images: (m, ...).
+        labels: (m,), int64.
+
+    Returns:
+        One for each layer, in the order given.
+
+    Raises:
+        ValueError: a layer that the model does not have.
+        RuntimeError: a layer that the pass did not call.
+    """
+    model = copy.deepcopy(model)
+    modules = _find("passages", model, layers)
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            inputs[name], outputs[name] = args[0].detach(), output
+
+        return hook
+
+    for name, module in modules.items():
+        module.register_forward_hook(keep(name))
+    with torch.enable_grad():
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        for name in layers:
+            if name not in outputs:
+                raise RuntimeError(f"passages: the pass did not call layer {name!r}; leave it out")
+        gradients = torch.autograd.grad(loss, [outputs[name] for name in layers])
+    return {
+        name: Passage(inputs[name], gradient)
+        for name, gradient in zip(layers, gradients, strict=True)
+    }
+
+
+def split_gradient(x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Split the gradient that arrives at a normalization along the directions it takes off.
+
+    Per channel, dy is a vector of m numbers. One part lies along the vector of ones, one along
+    x_hat, and the rest is orthogonal to both. But for eps, batch normalization's backward pass
+    sends on the rest, times gamma / sqrt(var + eps), and nothing of the other two.
+
+    Args:
+        x: what enters the normalization, (m, d) or (m, d, ...).
+        dy: gradient of the loss with respect to its output, of x's shape.
+
+    Returns:
+        The parts along 1, along x_hat, and the rest, each of x's shape; they sum to dy. In a channel
+        whose x does not vary there is no direction x_hat, and that part is 0.
+
+    Raises:
+        ValueError: x has fewer than 2 axes, or dy has another shape than x.
+    """
+    if x.dim() < 2 or x.shape != dy.shape:
+        raise ValueError(
+            f"split_gradient: x has shape {tuple(x.shape)} and dy {tuple(dy.shape)}; they must be "
+            "equal, (m, d) or (m, d, ...)"
+        )
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    deviations = x - x.mean(axes, keepdim=True)
+    squares = deviations.square().sum(axes, keepdim=True)
+    along_ones = dy.mean(axes, keepdim=True).expand_as(dy)
+    slope = (dy * deviations).sum(axes, keepdim=True) / squares
+    along_x_hat = deviations * torch.where(squares > 0, slope, 0)
+    return along_ones, along_x_hat, dy - along_ones - along_x_hat
 
 
 # ---- Layers of a model ------------------------------------------------------------------------

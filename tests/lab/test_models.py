@@ -1,11 +1,19 @@
-"""The network of Figure 1."""
+"""The network of Figure 1, and deeper ones."""
+
+import math
 
 import pytest
 import torch
 from torch import nn
 
 from bn_core import BatchNorm1d, BatchNorm2d
-from bn_core.lab.models import convolutional_network, figure1_network
+from bn_core.lab.models import (
+    centre_on_half,
+    convolutional_network,
+    figure1_network,
+    sigmoid_network,
+    xavier_std,
+)
 
 
 def seeded(normalization=None, **options):
@@ -109,3 +117,72 @@ def test_impossible_convolutional_networks_are_refused():
     for channels in ((), (8, 0)):
         with pytest.raises(ValueError, match=r"channels is .* at least 1"):
             convolutional(channels=channels)
+
+
+# Any depth
+
+
+def deep(depth, normalization=None, **options):
+    return sigmoid_network(
+        depth, normalization, generator=torch.Generator().manual_seed(3), **options
+    )
+
+
+@pytest.mark.parametrize("normalization", [None, BatchNorm1d])
+def test_at_depth_three_it_is_the_network_of_figure_1(normalization):
+    ours, theirs = deep(3, normalization).state_dict(), seeded(normalization).state_dict()
+    assert list(ours) == list(theirs)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name])
+
+
+@pytest.mark.parametrize("depth", [1, 5])
+def test_depth_and_width_are_those_asked_for(depth):
+    net = deep(depth, width=7)
+    shapes = [tuple(m.weight.shape) for m in net.modules() if isinstance(m, nn.Linear)]
+    assert shapes == [(7, 784), *[(7, 7)] * (depth - 1), (10, 7)]
+    assert net(torch.zeros(2, 28, 28)).shape == (2, 10)
+
+
+def test_a_rule_gives_each_layer_its_own_standard_deviation():
+    rule, ones = deep(2, init_std=lambda i, o: i / o), deep(2, init_std=1.0)
+    for name, factor in (("linear1", 7.84), ("linear2", 1.0), ("linear3", 10.0)):
+        weights = [getattr(net, name).weight for net in (rule, ones)]
+        torch.testing.assert_close(weights[0], factor * weights[1])
+
+
+def test_xavier_has_the_variance_of_the_uniform_distribution_of_the_source():
+    half_width = math.sqrt(6) / math.sqrt(784 + 100)  # Glorot & Bengio (2010), equation 16
+    assert xavier_std(784, 100) == pytest.approx(half_width / math.sqrt(3))
+    assert xavier_std(784, 100, slope=0.25) == pytest.approx(4 * xavier_std(784, 100))
+
+
+def test_centring_makes_the_middle_of_the_sigmoids_the_middle_of_the_next_ones():
+    net, centred = deep(3).double(), centre_on_half(deep(3).double())
+    for i in (2, 3, 4):
+        linear = getattr(centred, f"linear{i}")
+        z = torch.rand(5, 100, dtype=torch.float64)
+        torch.testing.assert_close(linear(z), (z - 0.5) @ linear.weight.T)
+        torch.testing.assert_close(linear.weight, getattr(net, f"linear{i}").weight)
+    assert not centred.linear1.bias.any()  # fed by pixels
+
+
+def test_centring_needs_a_bias():
+    with pytest.raises(ValueError, match="linear2 has no bias"):
+        centre_on_half(deep(2, BatchNorm1d))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sigmoid_network(0), "depth is 0"),
+        (lambda: sigmoid_network(2, width=0), "width is 0"),
+        (lambda: sigmoid_network(2, init_std=lambda i, o: 0.0), "init_std is 0.0 for 784 inputs"),
+        (lambda: xavier_std(0, 10), "inputs is 0"),
+        (lambda: xavier_std(10, 0), "outputs is 0"),
+        (lambda: xavier_std(10, 10, slope=-1), "slope is -1"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,11 +1,19 @@
 """The recorder of evaluation passes, and the movement of a distribution."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from bn_core.lab.probes import EvaluationRecorder, movement, steep_interval
+from bn_core.lab.probes import (
+    EvaluationRecorder,
+    gaussian_share_beyond,
+    movement,
+    passage,
+    steep_interval,
+)
 
 
 @pytest.fixture
@@ -175,3 +183,61 @@ def test_another_share_gives_another_interval():
 )
 def test_a_function_that_stays_steep_on_one_side_does_not_saturate(function):
     assert steep_interval(function) is None
+
+
+# A gradient's way back
+
+
+@pytest.fixture
+def deep():
+    torch.manual_seed(0)
+    hidden = (nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 4), nn.Sigmoid())
+    return nn.Sequential(*hidden, nn.Linear(4, 3)).double()
+
+
+def test_a_gradient_passes_through_slopes_and_weights(deep):
+    images, labels = torch.randn(5, 6).double(), torch.tensor([0, 1, 2, 0, 1])
+    found = passage(deep, images, labels, ["1", "3"])
+    # One example at a time, by hand: dl/dz3 = W^T (p - y), then back through slope, W, slope.
+    for i in range(5):
+        x1 = deep[0](images[i])
+        x3 = deep[2](x1.tanh())
+        errors = deep[4](x3.sigmoid()).softmax(0) - torch.eye(3)[labels[i]]
+        arriving = deep[4].weight.T @ errors
+        slopes = 1 - x1.tanh() ** 2, x3.sigmoid() * (1 - x3.sigmoid())
+        left = slopes[0] * (deep[2].weight.T @ (slopes[1] * arriving))
+        torch.testing.assert_close(found.arriving[i], arriving.norm())
+        torch.testing.assert_close(found.left[i], left.norm())
+        torch.testing.assert_close(found.survival[i], left.norm() / arriving.norm())
+        for j, (x, slope) in enumerate(zip((x1, x3), slopes, strict=True)):
+            torch.testing.assert_close(found.inputs[j][i], x.detach())
+            torch.testing.assert_close(found.slopes[j][i], slope.detach())
+
+
+def test_the_mean_over_paths_is_that_over_every_choice_of_units(deep):
+    found = passage(deep, torch.randn(2, 6).double(), torch.tensor([0, 1]), ["1", "3"])
+    first, last = found.slopes
+    paths = [first[:, i] * last[:, j] for i in range(4) for j in range(4)]
+    torch.testing.assert_close(found.path_mean, torch.stack(paths).mean(0))
+
+
+def test_a_passage_leaves_the_model_as_it_was(deep):
+    deep.train()
+    passage(deep, torch.randn(2, 6).double(), torch.tensor([0, 1]), ["1"])
+    assert deep.training
+    assert not any(module._forward_hooks for module in deep.modules())
+    assert all(parameter.grad is None for parameter in deep.parameters())
+    with pytest.raises(ValueError, match="layers is empty"):
+        passage(deep, torch.randn(2, 6).double(), torch.tensor([0, 1]), [])
+    with pytest.raises(ValueError, match="no layer '9'"):
+        passage(deep, torch.randn(2, 6).double(), torch.tensor([0, 1]), ["9"])
+
+
+def test_the_tails_of_a_normal_distribution_are_counted():
+    inside = NormalDist(0, 2).cdf(3) - NormalDist(0, 2).cdf(-3)
+    assert gaussian_share_beyond(3, 2) == pytest.approx(1 - inside)
+    assert gaussian_share_beyond(0.0, [0.5, 7]).tolist() == [1, 1]
+    with pytest.raises(ValueError, match="edge is -1"):
+        gaussian_share_beyond(-1, 1)
+    with pytest.raises(ValueError, match=r"std has the value 0\.0"):
+        gaussian_share_beyond(1, [1, 0])
