@@ -9,6 +9,8 @@ from bn_core.experiments.claims import Claim
 
 # Each experiment, and the chapter that shows it.
 CHAPTERS = {
+    "covariate_shift": "01_covariate_shift",
+    "simplifications": "05_algorithm_1",
     "figure1": "09_activations_over_time",
     "figure1_settings": "09_activations_over_time",
 }
