@@ -82,7 +82,7 @@ def test_a_claim_that_cannot_be_judged_is_named(path, toss):
 
 
 def test_a_record_of_no_experiment_is_not_written(tmp_path):
-    with pytest.raises(ValueError, match="no experiment 'other'; there is .*figure1"):
+    with pytest.raises(ValueError, match=r"no experiment 'other'; there is .*figure1"):
         records.save(tmp_path / "other.json", {"experiment": "other"})
 
 

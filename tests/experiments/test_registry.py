@@ -13,7 +13,7 @@ CLAIMS = [claim for name in registry.NAMES for claim in registry.get(name).CLAIM
 
 
 def test_an_unknown_experiment_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match="no experiment 'figure2'; there is .*figure1"):
+    with pytest.raises(ValueError, match=r"no experiment 'figure2'; there is .*figure1"):
         registry.get("figure2")
 
 
