@@ -1,11 +1,29 @@
 """Pictures that explain: each is a drawing whose words follow from what is drawn."""
 
+import numpy as np
 import pytest
 
-from bn_core.lab import plots
+from bn_core.lab import diagrams, plots
+
+BLUE = plots.Look("here", "blue", "-", "o")
+ORANGE = plots.Look("there", "orange", "--", "s")
+
+
+def fits():
+    x = np.linspace(-1, 2, 31)
+    return diagrams.fits_over_densities(
+        x,
+        x**2,
+        {BLUE: 2 * x, ORANGE: 1 - x},
+        {BLUE: np.exp(-(x**2)), ORANGE: np.exp(-((x - 1.5) ** 2))},
+        title="A finding",
+        curve_name="a parabola",
+        examples={BLUE: ([0, 1], [0, 1])},
+    )
+
 
 # Functions of this file that draw one picture each; add one for each function of the module.
-ALL = []
+ALL = [fits]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -16,3 +34,11 @@ def test_a_picture_fits_a_page_and_says_its_finding_first(draw):
     # What sticks out would make the picture wider, and its words smaller on a page.
     assert int.from_bytes(png[16:20]) <= 200 * plots.WIDTH + 30
     assert drawing.description.startswith("A finding. ")
+
+
+def test_fits_and_densities_are_told_by_their_ends_and_peaks():
+    words = fits().description
+    assert "a parabola from 1.0 at x = -1.0 to 4.0 at x = 2.0" in words
+    assert "here from -2.0 at x = -1.0 to 4.0 at x = 2.0" in words
+    assert "there from 2.0 at x = -1.0 to -1.0 at x = 2.0" in words
+    assert "here highest at x = 0.0; there highest at x = 1.5" in words
