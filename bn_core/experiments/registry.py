@@ -10,6 +10,8 @@ from bn_core.experiments.claims import Claim
 # Each experiment, and the chapter that shows it.
 CHAPTERS = {
     "covariate_shift": "01_covariate_shift",
+    "internal_shift": "02_internal_covariate_shift",
+    "outside_the_gradient": "04_why_not_just_normalize",
     "simplifications": "05_algorithm_1",
     "figure1": "09_activations_over_time",
     "figure1_settings": "09_activations_over_time",

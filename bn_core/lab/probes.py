@@ -707,6 +707,109 @@ def movement(percentiles: Array, steps: Sequence[int]) -> Array:
     return moved
 
 
+def shift(before: Array, after: Array) -> Array:
+    """How far each unit's distribution is from what it was, in units of its own width.
+
+    For each unit, the Wasserstein distance between the values before and after, which in one
+    dimension is the mean distance between values of the same rank, divided by the mean of the two
+    widths (85th percentile minus 15th). 0 if the values are the same, in whatever order; for a
+    normal distribution that keeps its spread, the displacement over 2.07 standard deviations. It
+    does not change when both are replaced by k x + c, k not 0, nor when they trade places.
+
+    Args:
+        before: (examples, units).
+        after: (examples, units), as many.
+
+    Returns:
+        (units,), not negative; NaN or infinite for a unit that has no width.
+
+    Raises:
+        ValueError: shapes that differ or have other than two axes.
+    """
+    if before.shape != after.shape or before.ndim != 2:
+        raise ValueError(
+            f"shift: before has shape {before.shape} and after {after.shape}; give both as "
+            "(examples, units), with the same examples"
+        )
+    one, other = np.sort(before.T), np.sort(after.T)  # each unit's values, ascending
+    distance = np.abs(other - one).mean(1, dtype=float)
+    ends = np.stack([_percentiles(each, PERCENTILES) for each in (one, other)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved: Array = distance / (ends[:, :, -1] - ends[:, :, 0]).mean(0)
+    return moved
+
+
+def entering(model: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[str, Array]:
+    """What enters layers when examples go through a model once, in evaluation mode.
+
+    Args:
+        model: any module that is not compiled; each module's mode is restored afterwards.
+        images: (n, ...), all of them go through at once.
+        layers: names as in `model.named_modules()`.
+
+    Returns:
+        For each layer (n, values): its first argument, flattened from the second axis on.
+
+    Raises:
+        ValueError: a layer that the model does not have.
+    """
+    found: dict[str, Array] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            found[name] = inputs[0].detach().flatten(1).cpu().numpy().copy()
+
+        return hook
+
+    modules = _find("entering", model, layers)
+    handles = [module.register_forward_pre_hook(keep(name)) for name, module in modules.items()]
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return found
+
+
+def skewness(x: Tensor) -> Tensor:
+    """Third standardized moment of each feature over a batch, mean((x - mu)^3) / var^(3/2).
+
+    0 for a symmetric distribution, 2 for an exponential one. Nothing is corrected for bias.
+
+    Args:
+        x: (m, ...), floating point; the first axis is averaged over.
+
+    Returns:
+        Of the other axes' shape; NaN for a feature that is constant.
+    """
+    return _standardized_moment(x, 3)
+
+
+def kurtosis(x: Tensor) -> Tensor:
+    """Fourth standardized moment of each feature over a batch, mean((x - mu)^4) / var^2.
+
+    3 for a normal distribution, 9 for an exponential one; 1, its least, for two values that are
+    equally frequent. Nothing is corrected for bias, and 3 is not subtracted.
+
+    Args:
+        x: as for `skewness`.
+
+    Returns:
+        As `skewness`.
+    """
+    return _standardized_moment(x, 4)
+
+
+def _standardized_moment(x: Tensor, power: int) -> Tensor:
+    deviation = x - x.mean(0)
+    return (deviation**power).mean(0) / deviation.square().mean(0) ** (power / 2)
+
+
 def _over_time(values: Array, steps: Sequence[int]) -> tuple[Array, Array]:
     """Mean and standard deviation over time, by the trapezoid rule.
 
@@ -839,8 +942,8 @@ def gaussian_share_beyond(edge: float, std: ArrayLike) -> Array:
 
 
 @dataclass(frozen=True)
-class Passage:
-    """What went through one layer in one forward and one backward pass.
+class Arrival:
+    """What arrives at one layer: from below on the way forth, from above on the way back.
 
     Attributes:
         input: what the layer was given, without gradient.
@@ -851,9 +954,9 @@ class Passage:
     gradient: Tensor
 
 
-def passages(
+def arrivals(
     model: nn.Module, layers: Sequence[str], images: Tensor, labels: Tensor
-) -> dict[str, Passage]:
+) -> dict[str, Arrival]:
     """Send one mini-batch forth and the gradient of its mean cross-entropy back, and look.
 
     A copy of the model does both passes, in the mode that the model is in: neither its parameters'
@@ -873,7 +976,7 @@ def passages(
         RuntimeError: a layer that the pass did not call.
     """
     model = copy.deepcopy(model)
-    modules = _find("passages", model, layers)
+    modules = _find("arrivals", model, layers)
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
 
@@ -889,10 +992,10 @@ def passages(
         loss = torch.nn.functional.cross_entropy(model(images), labels)
         for name in layers:
             if name not in outputs:
-                raise RuntimeError(f"passages: the pass did not call layer {name!r}; leave it out")
+                raise RuntimeError(f"arrivals: the pass did not call layer {name!r}; leave it out")
         gradients = torch.autograd.grad(loss, [outputs[name] for name in layers])
     return {
-        name: Passage(inputs[name], gradient)
+        name: Arrival(inputs[name], gradient)
         for name, gradient in zip(layers, gradients, strict=True)
     }
 
@@ -909,8 +1012,8 @@ def split_gradient(x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         dy: gradient of the loss with respect to its output, of x's shape.
 
     Returns:
-        The parts along 1, along x_hat, and the rest, each of x's shape; they sum to dy. In a channel
-        whose x does not vary there is no direction x_hat, and that part is 0.
+        The parts along 1, along x_hat, and the rest, each of x's shape; they sum to dy. In a
+        channel whose x does not vary there is no direction x_hat, and that part is 0.
 
     Raises:
         ValueError: x has fewer than 2 axes, or dy has another shape than x.
@@ -927,6 +1030,25 @@ def split_gradient(x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     slope = (dy * deviations).sum(axes, keepdim=True) / squares
     along_x_hat = deviations * torch.where(squares > 0, slope, 0)
     return along_ones, along_x_hat, dy - along_ones - along_x_hat
+
+
+def share_between_examples(x: Tensor) -> Tensor:
+    """The part r of each feature map's variance that lies between examples.
+
+    The variance over the examples of a map's mean, over the variance of all its values. With n
+    positions in a map, r is 1/n where positions are independent of each other and 1 where they are
+    equal. A mini-batch of m independent examples has the variance (1 - r/m) sigma^2 on average, so
+    it counts as m/r independent values.
+
+    Args:
+        x: all examples, (m, d, ...); m at least 2.
+
+    Returns:
+        (d,), in [0, 1], float64; NaN for a channel whose values are all equal.
+    """
+    values = x.detach().double().flatten(2)
+    means = values.mean(2)
+    return means.var(0, correction=0) / values.var((0, 2), correction=0)
 
 
 # ---- Layers of a model ------------------------------------------------------------------------

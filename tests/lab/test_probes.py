@@ -1,5 +1,6 @@
 """The recorder of evaluation passes, and the movement of a distribution."""
 
+from itertools import permutations
 from statistics import NormalDist
 
 import numpy as np
@@ -9,9 +10,13 @@ from torch import nn
 
 from bn_core.lab.probes import (
     EvaluationRecorder,
+    entering,
     gaussian_share_beyond,
+    kurtosis,
     movement,
     passage,
+    shift,
+    skewness,
     steep_interval,
 )
 
@@ -241,3 +246,75 @@ def test_the_tails_of_a_normal_distribution_are_counted():
         gaussian_share_beyond(-1, 1)
     with pytest.raises(ValueError, match=r"std has the value 0\.0"):
         gaussian_share_beyond(1, [1, 0])
+
+
+def test_skewness_and_kurtosis_of_two_values_are_those_computed_by_hand():
+    # 1 with share p, else 0: variance p (1 - p), skewness (1 - 2 p) / root of the variance, and
+    # kurtosis (1 - 3 p (1 - p)) / variance
+    x = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    root = 0.1875**0.5
+    assert skewness(x).tolist() == pytest.approx([0.5 / root, 0.0])
+    assert kurtosis(x).tolist() == pytest.approx([(1 - 3 * 0.1875) / 0.1875, 1.0])
+
+
+def test_a_constant_feature_has_no_shape():
+    assert skewness(torch.ones(4, 2)).isnan().all()
+    assert kurtosis(torch.ones(4, 2)).isnan().all()
+
+
+# How far a distribution is from what it was
+
+NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / 20_000) for i in range(20_000)])[:, None]
+WIDTH_OF_NORMAL = 2 * NormalDist().inv_cdf(0.85)
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.3, -2.0])
+def test_a_displaced_normal_distribution_has_its_displacement_in_widths(distance):
+    found = shift(1.7 * NORMAL, 1.7 * NORMAL + distance)
+    assert found == pytest.approx(abs(distance) / (1.7 * WIDTH_OF_NORMAL), abs=1e-4)
+
+
+def test_a_widened_normal_distribution_has_the_mean_size_of_a_normal_number():
+    # |Z| has mean sqrt(2 / pi); from spread 1 to spread 3 each value moves by 2 |Z|.
+    found = shift(NORMAL, 3 * NORMAL)
+    assert found == pytest.approx(2 * np.sqrt(2 / np.pi) / (2 * WIDTH_OF_NORMAL), rel=1e-3)
+
+
+def test_shift_is_the_least_mean_distance_over_all_ways_to_pair_the_values():
+    generator = np.random.default_rng(0)
+    before, after = generator.normal(size=(2, 6))
+    least = min(np.abs(before - np.array(p)).mean() for p in permutations(after))
+    width = np.mean([np.diff(np.percentile(x, [15, 85])) for x in (before, after)])
+    assert shift(before[:, None], after[:, None]) == pytest.approx(least / width)
+
+
+@pytest.mark.parametrize("k", [0.01, 30.0, -4.0])
+def test_shift_has_no_unit_no_direction_and_no_order_of_examples(k):
+    generator = np.random.default_rng(1)
+    before, after = generator.normal(size=(50, 3)), generator.normal(2, 3, size=(50, 3))
+    found = shift(before, after)
+    np.testing.assert_allclose(shift(k * before + 9, k * after + 9), found)
+    np.testing.assert_allclose(shift(after, before), found)
+    np.testing.assert_allclose(shift(before[::-1], after), found)
+    assert (shift(before, before[::-1]) == 0).all()
+
+
+def test_a_shift_without_width_is_not_finite_and_shapes_must_agree():
+    assert not np.isfinite(shift(np.zeros((4, 1)), np.ones((4, 1)))).any()
+    with pytest.raises(ValueError, match=r"before has shape \(4, 1\) and after \(3, 1\)"):
+        shift(np.zeros((4, 1)), np.zeros((3, 1)))
+
+
+def test_what_enters_layers_is_seen_in_evaluation_mode_and_nothing_stays_behind(convolutional):
+    convolutional.train()
+    images = torch.randn(7, 1, 5, 5)
+    found = entering(convolutional, images, ["0", "2"])
+    assert all(module.training for module in convolutional.modules())
+    assert not any(module._forward_pre_hooks for module in convolutional.modules())
+    np.testing.assert_array_equal(found["0"], images.flatten(1).numpy())
+    convolutional.eval()
+    with torch.no_grad():
+        expected = convolutional[1](convolutional[0](images)).flatten(1)
+    np.testing.assert_array_equal(found["2"], expected.numpy())
+    with pytest.raises(ValueError, match="entering"):
+        entering(convolutional, images, ["7"])
