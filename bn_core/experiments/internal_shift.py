@@ -489,9 +489,7 @@ def _branch(way: str, seed: int, training: Training, inside: Training) -> Branch
         loss=_rounded(training.losses),
         accuracy=_rounded(training.measured["accuracy"]),
         shift=_rounded([shift(inputs[0], now).mean() for now in inputs]),
-        pace=_rounded(
-            [0.0, *(shift(a, b).mean() for a, b in itertools.pairwise(inputs))]
-        ),
+        pace=_rounded([0.0, *(shift(a, b).mean() for a, b in itertools.pairwise(inputs))]),
         apart=_rounded(np.divide(distance, gone, out=np.zeros_like(gone), where=gone > 0), 6),
     )
 
