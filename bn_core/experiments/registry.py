@@ -13,6 +13,7 @@ CHAPTERS = {
     "internal_shift": "02_internal_covariate_shift",
     "outside_the_gradient": "04_why_not_just_normalize",
     "simplifications": "05_algorithm_1",
+    "population_statistics": "07_algorithm_2",
     "figure1": "09_activations_over_time",
     "figure1_settings": "09_activations_over_time",
 }
