@@ -11,8 +11,10 @@ from bn_core.experiments.claims import Claim
 CHAPTERS = {
     "covariate_shift": "01_covariate_shift",
     "internal_shift": "02_internal_covariate_shift",
+    "saturation": "03_saturation",
     "outside_the_gradient": "04_why_not_just_normalize",
     "simplifications": "05_algorithm_1",
+    "projected_gradient": "06_the_gradient",
     "population_statistics": "07_algorithm_2",
     "figure1": "09_activations_over_time",
     "figure1_settings": "09_activations_over_time",
