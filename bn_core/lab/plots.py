@@ -244,6 +244,8 @@ def curves(
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         if max(map(abs, x)) >= 1000:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        elif len(x) <= 10 and all(float(value).is_integer() for value in x) and not log_x:
+            axes.set_xticks(list(x))  # a few whole numbers, such as layers: no ticks between them
         axes.set_xlim(min(x), max(x))
         axes.set_ylim(limits)
         axes.set_xlabel(x_name)
@@ -494,6 +496,71 @@ def unit_dots(groups: Mapping[Look, Sequence[ArrayLike]], *, title: str, quantit
     )
     return Drawing(
         figure, f"{title}. One dot for each unit, one column for each seed, of {quantity}. {words}."
+    )
+
+
+def strips(
+    columns: Mapping[str, ArrayLike],
+    marks: Sequence[float],
+    *,
+    title: str,
+    x_name: str,
+    y_name: str,
+    dots_name: str,
+    marks_name: str,
+    level: float | None = None,
+) -> Drawing:
+    """Columns of dots, with one mark in each: what varies, and what stands in its place.
+
+    Args:
+        columns: for each column's name, the values of its dots, at least one.
+        marks: one value for each column.
+        title: what is found.
+        x_name: what the columns are.
+        y_name: what the vertical axis measures.
+        dots_name: what a dot is, for the legend.
+        marks_name: what a mark is, for the legend.
+        level: a value to mark with a line.
+    """
+    tables = [np.asarray(values, dtype=float) for values in columns.values()]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        axes = figure.subplots()
+        scatter = np.random.default_rng(0)  # sideways only, so that dots do not hide each other
+        for place, values in enumerate(tables):
+            axes.plot(
+                place + scatter.uniform(-0.24, 0.24, len(values)),
+                values,
+                linestyle="",
+                marker="o",
+                markersize=2.6,
+                alpha=0.45,
+                markeredgewidth=0,
+                color=COLOURS["orange"],
+            )
+            axes.plot([place - 0.38, place + 0.38], [marks[place]] * 2, color=COLOURS["blue"])
+        if level is not None:
+            axes.axhline(level, color=FAINT, linewidth=1, linestyle=":")
+        axes.set_xticks(range(len(tables)), list(columns))
+        axes.tick_params(axis="x", length=0)
+        axes.grid(False, axis="x")
+        axes.set_xlabel(x_name)
+        axes.set_ylabel(textwrap.fill(y_name, 28))
+        key = [
+            Line2D([], [], color=COLOURS["orange"], linestyle="", marker="o", label=dots_name),
+            Line2D([], [], color=COLOURS["blue"], label=marks_name),
+        ]
+        figure.legend(handles=key, loc="outside lower left", ncols=2)
+        headline(figure, title)
+    words = "; ".join(
+        f"{name} {_positions(np.array([v.min(), v.max()]), 1.0)}, mark "
+        f"{round(float(mark), 1) + 0.0:.1f}"
+        for name, v, mark in zip(columns, tables, marks, strict=True)
+    )
+    return Drawing(
+        figure,
+        f"{title}. Columns of dots, one for each of {x_name}, of {y_name}; a dot is {dots_name}, a "
+        f"mark {marks_name}. {words}.",
     )
 
 

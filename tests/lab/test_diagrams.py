@@ -22,8 +22,12 @@ def fits():
     )
 
 
+def modes():
+    return diagrams.two_modes(title="A finding")
+
+
 # Functions of this file that draw one picture each; add one for each function of the module.
-ALL = [fits]
+ALL = [fits, modes]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -42,3 +46,11 @@ def test_fits_and_densities_are_told_by_their_ends_and_peaks():
     assert "here from -2.0 at x = -1.0 to 4.0 at x = 2.0" in words
     assert "there from 2.0 at x = -1.0 to -1.0 at x = 2.0" in words
     assert "here highest at x = 0.0; there highest at x = 1.5" in words
+
+
+def test_the_two_modes_differ_in_where_mean_and_variance_come_from():
+    words = modes().description
+    assert "mean, variance of this batch → normalize" in words
+    assert "mean, variance of the population → normalize" in words
+    assert "mini-batch x_1, …, x_m → mean, variance of this batch" in words
+    assert "one example x → mean" not in words

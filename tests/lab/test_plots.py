@@ -91,7 +91,20 @@ def boxes():
     return plots.chain(["in", "BN", "out"], {1: "a probe"}, title="A finding", emphasis=[1])
 
 
-ALL = [curves, fans, maps, ratios, dots, boxes, lines, losses, dead_zone]
+def columns():
+    return plots.strips(
+        {"one": [0.0, 1.0, -2.0], "two": [3.0]},
+        [0.5, 3.04],
+        title="A finding",
+        x_name="digit",
+        y_name="margin",
+        dots_name="one batch",
+        marks_name="inference mode",
+        level=0.0,
+    )
+
+
+ALL = [curves, fans, maps, ratios, dots, boxes, lines, losses, dead_zone, columns]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -121,6 +134,7 @@ def test_a_drawing_is_a_png_and_its_description_both_in_a_notebook(draw):
             dead_zone,
             "below 10 % of its maximum. with: 0 % of .* without: 38 % of the values in the",
         ),
+        (columns, "a mark inference mode. one -2.0 to 1.0, mark 0.5; two 3.0 to 3.0, mark 3.0"),
         (boxes, "in → BN → out. Probes: a probe at the entrance of BN"),
     ],
 )
