@@ -211,21 +211,32 @@ def run(
     return Result(scale, ARMS, seeds, runs, provenance)
 
 
-def _run_arm(job: tuple[Arm, tuple[int, ...], Scale], report: Report) -> list[Run]:
-    """Train one network for each seed and watch them. Arms of a seed share weights and orders."""
-    arm, seeds, size = job
-    started = time.perf_counter()
-    data = _digits(size.data)
-    stack = Stack(
+def stack_of_networks(batch_norm: bool, init_std: float, seeds: Sequence[int]) -> Stack:
+    """The network of Figure 1 once for each seed, to be trained at once.
+
+    Args:
+        batch_norm: with batch normalization or without; the weights are the same.
+        init_std: standard deviation of the initial weights.
+        seeds: of the weights.
+    """
+    return Stack(
         [
             figure1_network(
-                BatchNorm1d if arm.batch_norm else None,
-                init_std=arm.init_std,
+                BatchNorm1d if batch_norm else None,
+                init_std=init_std,
                 generator=torch.Generator().manual_seed(seed),
             )
             for seed in seeds
         ]
     )
+
+
+def _run_arm(job: tuple[Arm, tuple[int, ...], Scale], report: Report) -> list[Run]:
+    """Train one network for each seed and watch them. Arms of a seed share weights and orders."""
+    arm, seeds, size = job
+    started = time.perf_counter()
+    data = _digits(size.data)
+    stack = stack_of_networks(arm.batch_norm, arm.init_std, seeds)
     networks = [stack.unstack(s) for s in range(len(seeds))]
     before, after = ("norm3", "sigmoid3") if arm.batch_norm else ("sigmoid3", "sigmoid3")
     with ExitStack() as recording:

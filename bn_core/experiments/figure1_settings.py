@@ -17,14 +17,11 @@ import torch
 
 from bn_core.experiments import records
 from bn_core.experiments.claims import Claim
-from bn_core.experiments.figure1 import BATCH_SIZE
+from bn_core.experiments.figure1 import BATCH_SIZE, stack_of_networks
 from bn_core.experiments.registry import choose_seeds
 from bn_core.lab.data import ImageSet, load
-from bn_core.lab.models import figure1_network
-from bn_core.lab.stack import Stack
 from bn_core.lab.sweeps import Report, run_all
 from bn_core.lab.training import accuracy, predict, train_stack
-from bn_core.layers import BatchNorm1d
 
 NAME = "figure1_settings"
 TITLE = "Learning rate, initial weights and optimizer of the Figure 1 network"
@@ -196,16 +193,7 @@ def _run_setting(job: tuple[Setting, tuple[int, ...], str], report: Report) -> l
     setting, seeds, scale = job
     size = SCALES[scale]
     data = _digits(size.data, size.hold_out)
-    stack = Stack(
-        [
-            figure1_network(
-                BatchNorm1d if setting.batch_norm else None,
-                init_std=setting.init_std,
-                generator=torch.Generator().manual_seed(seed),
-            )
-            for seed in seeds
-        ]
-    )
+    stack = stack_of_networks(setting.batch_norm, setting.init_std, seeds)
     networks = [stack.unstack(s) for s in range(len(seeds))]
     record_at = range(size.steps // 20, size.steps + 1, size.steps // 20)
     trainings = train_stack(
