@@ -13,11 +13,11 @@ tenth of its maximum, as everywhere in the book.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ from bn_core.lab.probes import Passage, gaussian_share_beyond, passage, steep_in
 from bn_core.lab.stack import Stack
 from bn_core.lab.sweeps import Report, run_all
 from bn_core.lab.training import accuracy, predict, train_stack
+
+Measured = TypeVar("Measured")
 
 NAME = "saturation"
 TITLE = "Gradient survival and saturation of sigmoid networks"
@@ -277,7 +279,7 @@ def product_bound(network: nn.Sequential) -> float:
     """
     matrices = [layer.weight for layer in network if isinstance(layer, nn.Linear)]
     between = matrices[1:-1]  # not the first, in front of all sigmoids, nor the last, behind them
-    norms = [torch.linalg.matrix_norm(matrix, 2).item() for matrix in between]
+    norms = [float(torch.linalg.matrix_norm(matrix, 2)) for matrix in between]
     return math.prod(norms) * 0.25 ** (len(between) + 1)
 
 
@@ -398,7 +400,7 @@ def _short(value: Any) -> float:
     return float(f"{float(value):.4g}")
 
 
-def _only(found: Any) -> Any:
+def _only(found: Iterator[Measured]) -> Measured:
     matches = list(found)
     if len(matches) != 1:
         raise KeyError(f"{NAME}: {len(matches)} measurements match; expected 1")
