@@ -16,6 +16,7 @@ CHAPTERS = {
     "simplifications": "05_algorithm_1",
     "projected_gradient": "06_the_gradient",
     "population_statistics": "07_algorithm_2",
+    "feature_maps": "08_convolutions",
     "figure1": "09_activations_over_time",
     "figure1_settings": "09_activations_over_time",
 }

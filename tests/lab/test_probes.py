@@ -10,6 +10,7 @@ from torch import nn
 
 from bn_core.lab.probes import (
     EvaluationRecorder,
+    arrivals,
     entering,
     gaussian_share_beyond,
     kurtosis,
@@ -17,6 +18,7 @@ from bn_core.lab.probes import (
     passage,
     shift,
     skewness,
+    split_gradient,
     steep_interval,
 )
 
@@ -318,3 +320,55 @@ def test_what_enters_layers_is_seen_in_evaluation_mode_and_nothing_stays_behind(
     np.testing.assert_array_equal(found["2"], expected.numpy())
     with pytest.raises(ValueError, match="entering"):
         entering(convolutional, images, ["7"])
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (5, 3, 2, 2)])
+def test_the_parts_of_a_gradient_are_orthogonal_and_sum_to_it(shape):
+    generator = torch.Generator().manual_seed(0)
+    x, dy = torch.randn(2, *shape, dtype=torch.float64, generator=generator)
+    ones, x_hat, rest = (part.transpose(0, 1).flatten(1) for part in split_gradient(x, dy))
+    torch.testing.assert_close(ones + x_hat + rest, dy.transpose(0, 1).flatten(1))
+    for channel, values in enumerate(x.transpose(0, 1).flatten(1)):
+        centred = values - values.mean()
+        assert ones[channel].std() < 1e-12  # a multiple of 1
+        assert abs(torch.corrcoef(torch.stack([x_hat[channel], centred]))[0, 1].abs() - 1) < 1e-12
+        assert abs(rest[channel].sum()) < 1e-12
+        assert abs(rest[channel] @ centred) < 1e-12
+
+
+def test_a_channel_that_does_not_vary_has_no_direction_x_hat():
+    ones, x_hat, rest = split_gradient(torch.ones(4, 1), torch.tensor([[1.0], [2], [3], [6]]))
+    assert ones.flatten().tolist() == [3] * 4
+    assert x_hat.flatten().tolist() == [0] * 4
+    assert rest.flatten().tolist() == [-2, -1, 0, 3]
+
+
+@pytest.mark.parametrize(("x", "dy"), [((4,), (4,)), ((4, 2), (4, 3))])
+def test_a_gradient_that_does_not_fit_cannot_be_split(x, dy):
+    with pytest.raises(ValueError, match="split_gradient: x has shape"):
+        split_gradient(torch.zeros(x), torch.zeros(dy))
+
+
+def test_arrivals_are_input_and_upstream_gradient_and_leave_the_model_as_it_was(convolutional):
+    convolutional.train()
+    before = {name: value.clone() for name, value in convolutional.state_dict().items()}
+    images, labels = torch.randn(6, 1, 3, 3), torch.tensor([0, 1, 1, 0, 1, 0])
+    found = arrivals(convolutional, ["1"], images, labels)["1"]
+    torch.testing.assert_close(found.input, convolutional[0](images))
+    # Below the loss are a ReLU and softmax: the gradient by hand.
+    y = nn.functional.batch_norm(found.input, None, None, training=True).detach()
+    scores = y.relu().flatten(1)
+    error = (scores.softmax(1) - nn.functional.one_hot(labels, 2)) / 6
+    torch.testing.assert_close(found.gradient.flatten(1), error * (scores > 0))
+    assert all(parameter.grad is None for parameter in convolutional.parameters())
+    assert all(torch.equal(convolutional.state_dict()[name], before[name]) for name in before)
+    assert not any(module._forward_hooks for module in convolutional.modules())
+
+
+def test_arrivals_need_layers_that_are_called():
+    model = nn.Linear(2, 2)
+    model.register_module("spare", nn.Linear(2, 2))
+    with pytest.raises(RuntimeError, match="did not call layer 'spare'"):
+        arrivals(model, ["spare"], torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
+    with pytest.raises(ValueError, match="no layer '9'"):
+        arrivals(model, ["9"], torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
