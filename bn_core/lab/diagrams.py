@@ -96,7 +96,7 @@ def two_modes(*, title: str) -> Drawing:
         "own": (1.5, 4.4, "mean, variance\nof this batch", batch),
         "train": (3.0, 3.0, "normalize", FAINT),
         "out": (4.5, 3.0, "$y_1, \\ldots, y_m$", FAINT),
-        "store": (3.0, 1.5, "mean, variance\nof the population", store),
+        "store": (3.0, 1.5, "population mean,\nvariance", store),
         "example": (0.0, 0.0, "one example\n$x$", FAINT),
         "infer": (3.0, 0.0, "normalize", FAINT),
         "y": (4.5, 0.0, "$y$", FAINT),
@@ -144,7 +144,7 @@ def two_modes(*, title: str) -> Drawing:
             )  # fmt: skip
         axes.text(0, 4.8, "training", fontsize=10.5, fontweight="bold", va="center")
         axes.text(0, 1.3, "inference", fontsize=10.5, fontweight="bold", va="center")
-        axes.text(1.5, 1.9, "averaged over\nmany batches", fontsize=8.5, ha="center", va="center")
+        axes.text(2.45, 2.1, "averaged over\nmany batches", fontsize=8.5, ha="right", va="center")
         axes.set_xlim(-0.1, 5.8)
         axes.set_ylim(-0.1, 5.3)
         headline(figure, title)

@@ -51,6 +51,6 @@ def test_fits_and_densities_are_told_by_their_ends_and_peaks():
 def test_the_two_modes_differ_in_where_mean_and_variance_come_from():
     words = modes().description
     assert "mean, variance of this batch → normalize" in words
-    assert "mean, variance of the population → normalize" in words
+    assert "population mean, variance → normalize" in words
     assert "mini-batch x_1, …, x_m → mean, variance of this batch" in words
     assert "one example x → mean" not in words
