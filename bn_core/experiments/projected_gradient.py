@@ -268,7 +268,7 @@ def _run_arm(job: tuple[Arm, tuple[int, ...], Scale], report: Report) -> list[Ru
                     **measure_shares(network, data, generator),
                     "weight_norm": np.array(
                         [
-                            network.get_submodule(f"linear{layer}").weight.norm().item()
+                            network.get_parameter(f"linear{layer}.weight").norm().item()
                             for layer in range(1, LAYERS + 1)
                         ]
                     ),
@@ -344,10 +344,9 @@ def _shares(norm: nn.Module, u: Tensor, x: Tensor, dy: Tensor) -> dict[str, floa
     """The same for one layer and one mini-batch; u is what its linear map is given."""
     ones, x_hat, rest = split_gradient(x, dy)
     whole = dy.square().sum()
-    gamma = norm.weight
     assert isinstance(norm, BatchNorm1d)
-    assert gamma is not None
-    scale = gamma / torch.sqrt(x.var(0, correction=0) + norm.eps)
+    assert norm.weight is not None
+    scale = norm.weight / torch.sqrt(x.var(0, correction=0) + norm.eps)
     off, kept = scale * (ones + x_hat), scale * rest
     return {
         "along_ones": (ones.square().sum() / whole).item(),
