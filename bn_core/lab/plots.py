@@ -31,6 +31,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 from matplotlib.ticker import (
     EngFormatter,
+    LogFormatterMathtext,
     LogLocator,
     MaxNLocator,
     NullLocator,
@@ -1134,10 +1135,15 @@ def _band(axes: Axes, x: Sequence[float], values: Any, look: Look) -> None:
 
 
 def _logarithmic(axes: Axes, form: str) -> None:
-    """A logarithmic vertical axis with numbers at 1, 2 and 5 of every decade."""
+    """A logarithmic vertical axis with numbers at 1, 2 and 5 of every decade, or at some decades."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(lambda value, _: form.format(value))
+    low, high = axes.dataLim.minposy, axes.dataLim.y1
+    if 0 < low < math.inf and high > 10_000 * low:
+        axes.yaxis.set_major_locator(LogLocator(numticks=8))
+        axes.yaxis.set_major_formatter(LogFormatterMathtext())
+    else:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: form.format(value))
     axes.yaxis.set_minor_locator(NullLocator())
 
 

@@ -261,3 +261,15 @@ def test_colours_of_layers_differ_for_colour_blind_readers(kind, layers):
     assert min(np.linalg.norm(a - b) for a, b in combinations(colours, 2)) > 12
     lightness = [colour[0] for colour in colours]
     assert lightness == sorted(lightness)  # so that the order can be seen in print, too
+
+
+@pytest.mark.parametrize(("lowest", "labels"), [(0.02, "0.05"), (1e-19, "10^{-")])
+def test_a_logarithmic_axis_has_numbers_however_long_it_is(lowest, labels):
+    drawing = plots.curves(
+        [1, 2], {BLUE: [1.0, lowest]}, title="A finding", x_name="x", y_name="y", log_y=True
+    )
+    [axes] = drawing.figure.axes
+    low, high = axes.get_ylim()
+    at = [value for value in axes.yaxis.get_majorticklocs() if low <= value <= high]
+    assert 3 <= len(at) <= 9
+    assert any(labels in axes.yaxis.get_major_formatter()(value, 0) for value in at)
