@@ -4,13 +4,16 @@ What was measured is drawn by `bn_core.lab.plots`. Each function here, too, retu
 figure, and a description in words that is computed from what is drawn.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bn_core.lab.plots import COLOURS, FAINT, INK, STYLE, WIDTH, Drawing, Look, headline
 
@@ -161,3 +164,268 @@ def two_modes(*, title: str) -> Drawing:
 
 def _one_line(text: str) -> str:
     return text.replace("\n", " ").replace("$", "").replace("\\ldots", "…")
+
+
+def two_routes(*, title: str) -> Drawing:
+    """How a centered value depends on x: directly, and through the mean, which a step may not see.
+
+    Args:
+        title: what is shown.
+    """
+    seen, unseen = COLOURS["blue"], COLOURS["orange"]
+    # Left edge, foot and text of each box; then from where to where each gradient goes.
+    boxes = {
+        "x": (0.0, 0.0, "$x = u + b$"),
+        "mean": (1.75, 1.5, "mean\n$\\mathrm{E}[x]$"),
+        "x_hat": (3.5, 0.0, "$\\hat{x} = x - \\mathrm{E}[x]$"),
+        "loss": (5.6, 0.0, "loss"),
+    }
+    wide, high = 1.5, 0.8
+    centres = {name: (x + wide / 2, y + high / 2) for name, (x, y, _) in boxes.items()}
+    gradients = [("loss", "x_hat", seen), ("x_hat", "x", seen)]
+    gradients += [("x_hat", "mean", unseen), ("mean", "x", unseen)]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+        axes = figure.subplots()
+        axes.set_axis_off()
+        for start, end, colour in gradients:
+            cut = colour == unseen
+            axes.add_patch(
+                FancyArrowPatch(
+                    centres[start], centres[end], arrowstyle="-|>", mutation_scale=12,
+                    color=colour, linestyle="--" if cut else "-", linewidth=1.8,
+                    shrinkA=33 if cut else 41, shrinkB=33 if cut else 41,
+                )
+            )  # fmt: skip
+        for x, y, text in boxes.values():
+            axes.add_patch(
+                FancyBboxPatch(
+                    (x, y), wide, high, boxstyle="round,pad=0,rounding_size=0.08",
+                    facecolor="white", edgecolor=FAINT, linewidth=1.6,
+                )
+            )  # fmt: skip
+            axes.text(x + wide / 2, y + high / 2, text, ha="center", va="center", fontsize=9)
+        axes.text(2.5, -0.12, "direct: a step sees it", color=seen, ha="center", va="top")
+        axes.text(
+            3.4, 2.0, "through the mean: left out\nwhen E[x] is taken for a constant",
+            color=unseen, ha="left", va="center",
+        )  # fmt: skip
+        axes.set_xlim(-0.1, 7.2)
+        axes.set_ylim(-0.6, 2.5)
+        headline(figure, title)
+    said = {"x": "x = u + b", "mean": "mean", "x_hat": "x_hat = x - mean", "loss": "loss"}
+    words = {
+        colour: ", ".join(f"{said[a]} → {said[b]}" for a, b, _ in way)
+        for colour in (seen, unseen)
+        if (way := [each for each in gradients if each[2] == colour])
+    }
+    return Drawing(
+        figure,
+        f"{title}. Arrows show which way gradients go. Solid, seen by every step: {words[seen]}. "
+        f"Dashed, left out by a step that takes the mean for a constant: {words[unseen]}.",
+    )
+
+
+def computation(
+    nodes: Mapping[str, tuple[float, float]],
+    edges: Sequence[tuple[str, str]],
+    backward: Mapping[str, str],
+    *,
+    title: str,
+    lines: Mapping[str, str] | None = None,
+) -> Drawing:
+    """A computational graph, with values on the way forth and gradients on the way back.
+
+    Dark arrows go from what a value is computed of to the value; light, dashed ones beside them
+    carry the gradient back. Below a node stands the gradient that arrives there.
+
+    Args:
+        nodes: for each node's name its place, (column, row), rows counted upwards.
+        edges: pairs of names, from and to.
+        backward: for some nodes, what their gradient is called. Names of nodes and gradients may
+            be in matplotlib's mathematics, between dollar signs.
+        title: what is shown.
+        lines: for some nodes, a note that stands above them.
+
+    Raises:
+        ValueError: an edge or a gradient of a node that is not there.
+    """
+    for name in [*(end for edge in edges for end in edge), *backward, *(lines or {})]:
+        if name not in nodes:
+            raise ValueError(f"computation: there is no node {name!r}; there is {', '.join(nodes)}")
+    columns, rows = zip(*nodes.values(), strict=True)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.7 + 1.05 * (max(rows) - min(rows) + 1)))
+        axes = figure.add_axes((0.0, 0.0, 1.0, 0.86))
+        axes.set_axis_off()
+        axes.set_xlim(min(columns) - 0.45, max(columns) + 0.45)
+        axes.set_ylim(min(rows) - 0.62, max(rows) + 0.5)
+        for start, end in edges:
+            ends = np.array([nodes[start], nodes[end]], dtype=float)
+            along = (ends[1] - ends[0]) / np.hypot(*(ends[1] - ends[0]))
+            # The two arrows stand apart, each on its right-hand side of the line between.
+            aside = 0.045 * np.array([along[1], -along[0]])
+            for way, style, colour in (
+                (ends - aside, "-", INK),
+                (ends[::-1] + aside, (0, (3, 2)), COLOURS["orange"]),
+            ):
+                axes.add_patch(
+                    FancyArrowPatch(
+                        *way, arrowstyle="-|>", mutation_scale=9, linestyle=style, linewidth=1.1,
+                        color=colour, shrinkA=19, shrinkB=19,
+                    )
+                )  # fmt: skip
+        for name, place in nodes.items():
+            axes.text(
+                *place, name, ha="center", va="center", fontsize=11, zorder=3,
+                bbox={"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": INK},
+            )  # fmt: skip
+            if name in backward:
+                axes.text(
+                    place[0], place[1] - 0.33, backward[name], ha="center", va="top", zorder=4,
+                    fontsize=10, color=COLOURS["orange"],
+                    bbox={"pad": 0.8, "facecolor": "white", "edgecolor": "none"},
+                )  # fmt: skip
+            if lines and name in lines:
+                axes.text(
+                    place[0], place[1] + 0.29, lines[name], ha="center", va="bottom", fontsize=9,
+                    color=FAINT,
+                )  # fmt: skip
+        headline(figure, title)
+    forth = "; ".join(f"{_plain(start)} to {_plain(end)}" for start, end in edges)
+    back = ", ".join(f"{_plain(text)} at {_plain(name)}" for name, text in backward.items())
+    return Drawing(
+        figure,
+        f"{title}. Arrows forth: {forth}. Along each one a dashed arrow goes back. Gradients: "
+        f"{back}.",
+    )
+
+
+def three_examples(x: ArrayLike, g: ArrayLike, *, title: str) -> Drawing:
+    """A mini-batch of three numbers as a point in space, its normalization, and its gradient.
+
+    Above, space, seen so that the direction 1 points up: the plane orthogonal to it, the circle
+    that every normalized batch lies on (for eps = 0), and the way from x to x_hat. Below, the
+    plane from above, with the gradient that arrives at x_hat and the part of it that is sent on,
+    but for the factor gamma / s.
+
+    Args:
+        x: (3,) the batch; not all equal.
+        g: (3,) the gradient that arrives.
+        title: what is found.
+
+    Raises:
+        ValueError: x or g is not three numbers, or x does not vary.
+    """
+    x, g = np.asarray(x, dtype=float), np.asarray(g, dtype=float)
+    if x.shape != (3,) or g.shape != (3,) or not np.ptp(x) > 0:
+        raise ValueError(
+            f"three_examples: x is {x} and g is {g}; give three numbers each, in x not all equal"
+        )
+    mu = x.mean()
+    x_hat = (x - mu) / x.std()
+    tangent = g - g.mean() - x_hat * (g * x_hat).mean()
+    # An orthonormal basis: two directions of the plane, and the direction of 1.
+    basis = np.array([[2, -1, -1], [0, 1, -1], [1, 1, 1]]) / np.sqrt([[6], [2], [3]])
+    lean = np.deg2rad(24)  # from which the plane is seen, above it
+
+    def seen(point: ArrayLike) -> NDArray[np.floating[Any]]:
+        a, b, up = basis @ np.asarray(point, dtype=float)
+        return np.array([a, b * np.sin(lean) + up * np.cos(lean)])
+
+    turn = np.linspace(0, 2 * np.pi, 200)
+    round_trip = np.sqrt(3) * np.stack([np.cos(turn), np.sin(turn)])
+    circle = np.array([seen(basis[0] * a + basis[1] * b) for a, b in round_trip.T])
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 7.6), layout="constrained")
+        space, plane = figure.subplots(2, 1, height_ratios=[1.15, 1])
+        for axes in (space, plane):
+            axes.set_axis_off()
+            axes.set_aspect("equal")
+        space.fill(*(1.45 * circle).T, color=FAINT, alpha=0.13, linewidth=0)
+        space.plot(*circle.T, color=COLOURS["blue"], linewidth=1.6)
+        for i, direction in enumerate(np.eye(3)):
+            _vector(space, seen([0, 0, 0]), seen(2.6 * direction), FAINT, width=0.9)
+            _word_at(space, seen(2.85 * direction), f"$x_{i + 1}$", FAINT)
+        top = 2.9 * np.ones(3) / np.sqrt(3)
+        _vector(space, seen([0, 0, 0]), seen(top), INK, width=1.6)
+        _word_at(space, seen(1.1 * top), "direction $\\mathbf{1}$", INK)
+        space.plot(*np.array([seen(x), seen(x - mu)]).T, ":", color=INK, linewidth=1.4)
+        space.plot(*np.array([seen([0, 0, 0]), seen(x_hat)]).T, "--", color=INK, linewidth=1.2)
+        dots = {"batch $x$": x, "$x - \\mu$": x - mu, "$\\hat x$": x_hat}
+        for (name, point), colour, shift in zip(
+            dots.items(), (INK, INK, COLOURS["blue"]), ((0, 9), (4, -12), (8, -11)), strict=True
+        ):
+            space.plot(*seen(point), "o", color=colour, markersize=6)
+            _word_at(space, seen(point), name, colour, shift)
+        space.set_title("in space: first off the direction 1, then onto the circle", **_PANEL)
+
+        flat = basis[:2]
+        plane.plot(*round_trip, color=COLOURS["blue"], linewidth=1.6)
+        at, middle = flat @ x_hat, np.zeros(2)
+        plane.plot(*np.array([middle, 1.95 * at]).T, "--", color=INK, linewidth=1.2)
+        plane.plot(*middle, "o", color=INK, markersize=4)
+        plane.plot(*at, "o", color=COLOURS["blue"], markersize=6)
+        along = flat @ (x_hat * (g * x_hat).mean())
+        for part, colour, line, name, shift in (
+            (flat @ g, COLOURS["purple"], "-", "$g - \\overline{g}$", (0, 9)),
+            (along, FAINT, "--", "along $\\hat x$: taken off", (6, -12)),
+            (flat @ tangent, COLOURS["orange"], "-", "sent on", (0, 9)),
+        ):
+            _vector(plane, at, at + part, colour, width=2.0, line=line)
+            _word_at(plane, at + part, name, colour, shift)
+        for part in (flat @ tangent, along):
+            corner = np.array([at + part, at + flat @ g])
+            plane.plot(*corner.T, ":", color=FAINT, linewidth=1)
+        _word_at(plane, at, "$\\hat x$", COLOURS["blue"], (-11, -9))
+        plane.margins(0.16)
+        plane.set_title("in the plane, from above: what arrives and what is sent on", **_PANEL)
+        headline(figure, title)
+    lengths = [np.linalg.norm(part) for part in (g, g - g.mean() - tangent, tangent)]
+    return Drawing(
+        figure,
+        f"{title}. Two pictures of a batch of three numbers, {_triple(x)}, as a point in space. It "
+        "goes along the direction 1 onto the plane orthogonal to it, and from there along a ray "
+        f"onto a circle of radius {np.linalg.norm(x_hat):.2f}, at {_triple(x_hat)}. Of the "
+        f"gradient {_triple(g)}, of length {lengths[0]:.2f}, the part along 1 has length "
+        f"{abs(g.mean()) * np.sqrt(3):.2f}, the part along x_hat {lengths[1]:.2f}; the part that is "
+        f"sent on is tangent to the circle and has length {lengths[2]:.2f}.",
+    )
+
+
+_PANEL: dict[str, Any] = {"fontweight": "normal", "fontsize": 10, "color": FAINT}
+
+
+def _vector(
+    axes: Axes, start: ArrayLike, end: ArrayLike, colour: str, width: float, line: str = "-"
+) -> None:
+    arrow = FancyArrowPatch(
+        tuple(np.asarray(start)), tuple(np.asarray(end)), arrowstyle="-|>", mutation_scale=11,
+        color=colour, linewidth=width, linestyle=line, shrinkA=0, shrinkB=0,
+    )  # fmt: skip
+    axes.add_patch(arrow)
+    axes.update_datalim([tuple(np.asarray(start)), tuple(np.asarray(end))])
+    axes.autoscale_view()
+
+
+def _word_at(
+    axes: Axes, place: ArrayLike, text: str, colour: str, shift: tuple[float, float] = (0, 0)
+) -> None:
+    """A name at a place, shifted by points; it leans the way that it is shifted."""
+    side = "center" if abs(shift[0]) < 2 else "left" if shift[0] > 0 else "right"
+    axes.annotate(
+        text, tuple(np.asarray(place)), xytext=shift, textcoords="offset points", color=colour,
+        ha=side, va="center", fontsize=10, bbox={"pad": 0.6, "facecolor": "white",
+        "edgecolor": "none", "alpha": 0.75},
+    )  # fmt: skip
+
+
+def _triple(values: ArrayLike) -> str:
+    return f"({', '.join(f'{value:.2f}' for value in np.asarray(values))})"
+
+
+def _plain(text: str) -> str:
+    """A name without the marks of mathematics: "$\\hat x$" becomes "x hat"."""
+    text = text.replace("\\partial\\ell/\\partial ", "dl/d").replace("$", "")
+    text = re.sub(r"\\hat (\w)", r"\1_hat", text)
+    return text.replace("\\sigma^2", "var").replace("\\", "").replace("{", "").replace("}", "")

@@ -26,8 +26,12 @@ def modes():
     return diagrams.two_modes(title="A finding")
 
 
+def routes():
+    return diagrams.two_routes(title="A finding")
+
+
 # Functions of this file that draw one picture each; add one for each function of the module.
-ALL = [fits, modes]
+ALL = [fits, modes, routes]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -54,3 +58,10 @@ def test_the_two_modes_differ_in_where_mean_and_variance_come_from():
     assert "population mean, variance → normalize" in words
     assert "mini-batch x_1, …, x_m → mean, variance of this batch" in words
     assert "one example x → mean" not in words
+
+
+def test_of_two_routes_the_one_through_the_mean_is_left_out():
+    seen, unseen = routes().description.split("Dashed, left out")
+    assert "x = u + b" in seen
+    assert "→ mean" not in seen
+    assert "→ mean, mean → x = u + b" in unseen
