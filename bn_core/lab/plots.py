@@ -565,6 +565,98 @@ def strips(
     )
 
 
+def histograms(
+    groups: Mapping[Look, Mapping[str, ArrayLike]], *, title: str, quantity: str
+) -> Drawing:
+    """Distributions side by side: a column for each series, a row for each name.
+
+    Each is in units of its own standard deviation, with the normal distribution of the same mean
+    and standard deviation as a dotted line; they differ in shape alone.
+
+    Args:
+        groups: for each series, values of any shape by the name of the row; not all equal. Every
+            series has the same rows.
+        title: what is found.
+        quantity: what the values are.
+
+    Raises:
+        ValueError: values that are all equal.
+    """
+    rows = list(next(iter(groups.values())))
+    edges = np.linspace(-4, 4, 41)
+    at = np.linspace(-4, 4, 200)
+    normal = np.exp(-(at**2) / 2) / math.sqrt(2 * math.pi) * (edges[1] - edges[0])
+    words = []
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.1 + 1.55 * len(rows)), layout="constrained")
+        grid = figure.subplots(len(rows), len(groups), sharex=True, sharey=True, squeeze=False)
+        for column, (look, by_row) in enumerate(groups.items()):
+            for row, name in enumerate(rows):
+                values = np.asarray(by_row[name], dtype=float).ravel()
+                if not values.std() > 0:
+                    raise ValueError(
+                        f"histograms: the values of series {look.label!r}, row {name!r}, are all "
+                        "equal; they have no shape"
+                    )
+                values = (values - values.mean()) / values.std()
+                axes = grid[row, column]
+                # The few values beyond the edges are counted in the outermost bars.
+                shares = np.histogram(np.clip(values, -4, 4), edges)[0] / values.size
+                axes.stairs(shares, edges, fill=True, color=COLOURS[look.colour], alpha=0.6)
+                axes.plot(at, normal, color=INK, linestyle=":", linewidth=1.4)
+                axes.set_title(f"{look.label}\n{name}", fontweight="normal", fontsize=10)
+                axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+                if column == 0:
+                    axes.set_ylabel("share")
+                words.append(
+                    f"{look.label}, {name}: skewness {(values**3).mean():.1f}, kurtosis "
+                    f"{(values**4).mean():.1f}, fullest bar {_percent(shares.max())}"
+                )
+        figure.supxlabel(
+            textwrap.fill(f"{quantity}, in standard deviations from its mean", 60), fontsize=10.5
+        )
+        headline(figure, title)
+    return Drawing(
+        figure,
+        f"{title}. Histograms of {quantity}, in standard deviations from the mean, with the normal "
+        f"distribution as a dotted line. {'; '.join(words)}.",
+    )
+
+
+def map_panels(
+    panels: Mapping[str, Mapping[str, ArrayLike]], *, title: str, quantity: str
+) -> Drawing:
+    """Feature maps, or other tables over positions, as images: a row and a column for each name.
+
+    Args:
+        panels: for each row's name, by the name of the column (height, width). Every row has the
+            same columns and colours of its own, from its lowest value to its highest.
+        title: what is found.
+        quantity: what the values are.
+    """
+    columns = list(next(iter(panels.values())))
+    words = []
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.7 + 1.75 * len(panels)), layout="constrained")
+        grid = figure.subplots(len(panels), len(columns), squeeze=False)
+        for axes_row, (name, by_column) in zip(grid, panels.items(), strict=True):
+            tables = [np.asarray(by_column[column], dtype=float) for column in columns]
+            low, high = min(t.min() for t in tables), max(t.max() for t in tables)
+            for axes, column, table in zip(axes_row, columns, tables, strict=True):
+                image = axes.imshow(table, vmin=low, vmax=high, cmap="cividis")
+                axes.set_xticks([])
+                axes.set_yticks([])
+                axes.grid(False)
+                axes.set_title(column, fontweight="normal", fontsize=10)
+                words.append(f"{name}, {column}: {table.min():.1f} to {table.max():.1f}")
+            axes_row[0].set_ylabel(textwrap.fill(name, 16), fontsize=10)
+            figure.colorbar(image, ax=list(axes_row), shrink=0.85)
+        headline(figure, title)
+    return Drawing(
+        figure, f"{title}. Images of {quantity}, one for each row and column. {'; '.join(words)}."
+    )
+
+
 def histogram_on_activation(
     groups: Mapping[Look, ArrayLike],
     activation: Callable[[Tensor], Tensor],
@@ -1135,7 +1227,7 @@ def _band(axes: Axes, x: Sequence[float], values: Any, look: Look) -> None:
 
 
 def _logarithmic(axes: Axes, form: str) -> None:
-    """A logarithmic vertical axis with numbers at 1, 2 and 5 of every decade, or at some decades."""
+    """A logarithmic vertical axis: numbers at 1, 2 and 5 of every decade, or at some decades."""
     axes.set_yscale("log")
     low, high = axes.dataLim.minposy, axes.dataLim.y1
     if 0 < low < math.inf and high > 10_000 * low:
