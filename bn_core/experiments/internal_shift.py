@@ -380,8 +380,24 @@ def _summary(seed: int, training: Training, starts: Collection[int]) -> Course:
 
 def _fork(seeds: tuple[int, ...], size: Scale) -> list[Branch]:
     data = _digits(size.data)
+    stack = at_fork(seeds, size, data)
+    trainings = {way: go_on(stack, way, seeds, size, data) for way in WAYS}
+    return [
+        _branch(way, seed, trainings[way][s], trainings["all"][s])
+        for way in WAYS
+        for s, seed in enumerate(seeds)
+    ]
+
+
+def at_fork(seeds: Sequence[int], size: Scale, data: ImageSet) -> Stack:
+    """Train the networks of some seeds up to the fork.
+
+    Args:
+        seeds: of weights and of batch order, one for each network.
+        size: says how many steps that is.
+        data: to train on.
+    """
     stack = _stack(seeds)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     train_stack(
         stack,
         data.train_images,
@@ -389,14 +405,9 @@ def _fork(seeds: tuple[int, ...], size: Scale) -> list[Branch]:
         torch.optim.SGD(stack.parameters(), lr=LR),
         steps=size.fork,
         batch_size=BATCH_SIZE,
-        generators=generators,
+        generators=[torch.Generator().manual_seed(seed) for seed in seeds],
     )
-    trainings = {way: go_on(stack, way, seeds, size, data) for way in WAYS}
-    return [
-        _branch(way, seed, trainings[way][s], trainings["all"][s])
-        for way in WAYS
-        for s, seed in enumerate(seeds)
-    ]
+    return stack
 
 
 def go_on(
