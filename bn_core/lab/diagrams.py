@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from bn_core.lab.plots import COLOURS, FAINT, INK, STYLE, WIDTH, Drawing, Look, headline
@@ -232,12 +232,12 @@ def computation(
     backward: Mapping[str, str],
     *,
     title: str,
-    lines: Mapping[str, str] | None = None,
 ) -> Drawing:
     """A computational graph, with values on the way forth and gradients on the way back.
 
     Dark arrows go from what a value is computed of to the value; light, dashed ones beside them
-    carry the gradient back. Below a node stands the gradient that arrives there.
+    carry the gradient back. Outside a node, above it in the highest row and below it in the others,
+    stands the gradient that arrives there.
 
     Args:
         nodes: for each node's name its place, (column, row), rows counted upwards.
@@ -245,21 +245,20 @@ def computation(
         backward: for some nodes, what their gradient is called. Names of nodes and gradients may
             be in matplotlib's mathematics, between dollar signs.
         title: what is shown.
-        lines: for some nodes, a note that stands above them.
 
     Raises:
         ValueError: an edge or a gradient of a node that is not there.
     """
-    for name in [*(end for edge in edges for end in edge), *backward, *(lines or {})]:
+    for name in [*(end for edge in edges for end in edge), *backward]:
         if name not in nodes:
             raise ValueError(f"computation: there is no node {name!r}; there is {', '.join(nodes)}")
     columns, rows = zip(*nodes.values(), strict=True)
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.7 + 1.05 * (max(rows) - min(rows) + 1)))
+        figure = Figure(figsize=(WIDTH, 0.9 + 1.2 * (max(rows) - min(rows) + 1)))
         axes = figure.add_axes((0.0, 0.0, 1.0, 0.86))
         axes.set_axis_off()
         axes.set_xlim(min(columns) - 0.45, max(columns) + 0.45)
-        axes.set_ylim(min(rows) - 0.62, max(rows) + 0.5)
+        axes.set_ylim(min(rows) - 0.6, max(rows) + 0.6)
         for start, end in edges:
             ends = np.array([nodes[start], nodes[end]], dtype=float)
             along = (ends[1] - ends[0]) / np.hypot(*(ends[1] - ends[0]))
@@ -272,24 +271,19 @@ def computation(
                 axes.add_patch(
                     FancyArrowPatch(
                         *way, arrowstyle="-|>", mutation_scale=9, linestyle=style, linewidth=1.1,
-                        color=colour, shrinkA=19, shrinkB=19,
+                        color=colour, shrinkA=22, shrinkB=22,
                     )
                 )  # fmt: skip
         for name, place in nodes.items():
             axes.text(
-                *place, name, ha="center", va="center", fontsize=11, zorder=3,
+                *place, name, ha="center", va="center", fontsize=9.5, zorder=3,
                 bbox={"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": INK},
             )  # fmt: skip
             if name in backward:
+                outside = 0.44 if place[1] == max(rows) else -0.44
                 axes.text(
-                    place[0], place[1] - 0.33, backward[name], ha="center", va="top", zorder=4,
+                    place[0], place[1] + outside, backward[name], ha="center", va="center",
                     fontsize=10, color=COLOURS["orange"],
-                    bbox={"pad": 0.8, "facecolor": "white", "edgecolor": "none"},
-                )  # fmt: skip
-            if lines and name in lines:
-                axes.text(
-                    place[0], place[1] + 0.29, lines[name], ha="center", va="bottom", fontsize=9,
-                    color=FAINT,
                 )  # fmt: skip
         headline(figure, title)
     forth = "; ".join(f"{_plain(start)} to {_plain(end)}" for start, end in edges)
@@ -342,19 +336,19 @@ def three_examples(x: ArrayLike, g: ArrayLike, *, title: str) -> Drawing:
         for axes in (space, plane):
             axes.set_axis_off()
             axes.set_aspect("equal")
-        space.fill(*(1.45 * circle).T, color=FAINT, alpha=0.13, linewidth=0)
+        space.fill(*(1.85 * circle).T, color=FAINT, alpha=0.13, linewidth=0)
         space.plot(*circle.T, color=COLOURS["blue"], linewidth=1.6)
         for i, direction in enumerate(np.eye(3)):
-            _vector(space, seen([0, 0, 0]), seen(2.6 * direction), FAINT, width=0.9)
-            _word_at(space, seen(2.85 * direction), f"$x_{i + 1}$", FAINT)
-        top = 2.9 * np.ones(3) / np.sqrt(3)
+            _vector(space, seen([0, 0, 0]), seen(3.1 * direction), FAINT, width=0.9)
+            _word_at(space, seen(3.35 * direction), f"$x_{i + 1}$", FAINT)
+        top = 3.6 * np.ones(3) / np.sqrt(3)
         _vector(space, seen([0, 0, 0]), seen(top), INK, width=1.6)
         _word_at(space, seen(1.1 * top), "direction $\\mathbf{1}$", INK)
         space.plot(*np.array([seen(x), seen(x - mu)]).T, ":", color=INK, linewidth=1.4)
         space.plot(*np.array([seen([0, 0, 0]), seen(x_hat)]).T, "--", color=INK, linewidth=1.2)
         dots = {"batch $x$": x, "$x - \\mu$": x - mu, "$\\hat x$": x_hat}
         for (name, point), colour, shift in zip(
-            dots.items(), (INK, INK, COLOURS["blue"]), ((0, 9), (4, -12), (8, -11)), strict=True
+            dots.items(), (INK, INK, COLOURS["blue"]), ((0, 11), (0, -13), (0, -14)), strict=True
         ):
             space.plot(*seen(point), "o", color=colour, markersize=6)
             _word_at(space, seen(point), name, colour, shift)
@@ -363,13 +357,13 @@ def three_examples(x: ArrayLike, g: ArrayLike, *, title: str) -> Drawing:
         flat = basis[:2]
         plane.plot(*round_trip, color=COLOURS["blue"], linewidth=1.6)
         at, middle = flat @ x_hat, np.zeros(2)
-        plane.plot(*np.array([middle, 1.95 * at]).T, "--", color=INK, linewidth=1.2)
+        plane.plot(*np.array([middle, 1.75 * at]).T, "--", color=INK, linewidth=1.2)
         plane.plot(*middle, "o", color=INK, markersize=4)
         plane.plot(*at, "o", color=COLOURS["blue"], markersize=6)
         along = flat @ (x_hat * (g * x_hat).mean())
         for part, colour, line, name, shift in (
             (flat @ g, COLOURS["purple"], "-", "$g - \\overline{g}$", (0, 9)),
-            (along, FAINT, "--", "along $\\hat x$: taken off", (6, -12)),
+            (along, FAINT, "--", "along $\\hat x$, taken off", (0, -13)),
             (flat @ tangent, COLOURS["orange"], "-", "sent on", (0, 9)),
         ):
             _vector(plane, at, at + part, colour, width=2.0, line=line)
@@ -377,7 +371,7 @@ def three_examples(x: ArrayLike, g: ArrayLike, *, title: str) -> Drawing:
         for part in (flat @ tangent, along):
             corner = np.array([at + part, at + flat @ g])
             plane.plot(*corner.T, ":", color=FAINT, linewidth=1)
-        _word_at(plane, at, "$\\hat x$", COLOURS["blue"], (-11, -9))
+        _word_at(plane, at, "$\\hat x$", COLOURS["blue"], (-12, -8))
         plane.margins(0.16)
         plane.set_title("in the plane, from above: what arrives and what is sent on", **_PANEL)
         headline(figure, title)
@@ -388,8 +382,8 @@ def three_examples(x: ArrayLike, g: ArrayLike, *, title: str) -> Drawing:
         "goes along the direction 1 onto the plane orthogonal to it, and from there along a ray "
         f"onto a circle of radius {np.linalg.norm(x_hat):.2f}, at {_triple(x_hat)}. Of the "
         f"gradient {_triple(g)}, of length {lengths[0]:.2f}, the part along 1 has length "
-        f"{abs(g.mean()) * np.sqrt(3):.2f}, the part along x_hat {lengths[1]:.2f}; the part that is "
-        f"sent on is tangent to the circle and has length {lengths[2]:.2f}.",
+        f"{abs(g.mean()) * np.sqrt(3):.2f}, the part along x_hat {lengths[1]:.2f}; the part that "
+        f"is sent on is tangent to the circle and has length {lengths[2]:.2f}.",
     )
 
 
@@ -415,8 +409,8 @@ def _word_at(
     side = "center" if abs(shift[0]) < 2 else "left" if shift[0] > 0 else "right"
     axes.annotate(
         text, tuple(np.asarray(place)), xytext=shift, textcoords="offset points", color=colour,
-        ha=side, va="center", fontsize=10, bbox={"pad": 0.6, "facecolor": "white",
-        "edgecolor": "none", "alpha": 0.75},
+        ha=side, va="center", fontsize=10, annotation_clip=False,
+        bbox={"pad": 0.6, "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
     )  # fmt: skip
 
 
@@ -425,7 +419,200 @@ def _triple(values: ArrayLike) -> str:
 
 
 def _plain(text: str) -> str:
-    """A name without the marks of mathematics: "$\\hat x$" becomes "x hat"."""
-    text = text.replace("\\partial\\ell/\\partial ", "dl/d").replace("$", "")
+    """The first line of a name without the marks of mathematics: x_hat for an x with a hat."""
+    text = text.replace("\\partial\\ell/\\partial ", "dl/d").replace("$", "").partition("\n")[0]
     text = re.sub(r"\\hat (\w)", r"\1_hat", text)
     return text.replace("\\sigma^2", "var").replace("\\", "").replace("{", "").replace("}", "")
+
+
+def shared_means(*, title: str, examples: int = 3, features: int = 3, side: int = 2) -> Drawing:
+    """Which values share one mean and one variance: fully connected above, convolutional below.
+
+    Every cell is one value of a mini-batch. Cells of one colour and one letter are averaged
+    together; each example is a row.
+
+    Args:
+        title: what is shown.
+        examples: rows, m.
+        features: columns, d, or feature maps; at most 4.
+        side: height and width of a feature map, p = q.
+    """
+    colours = list(COLOURS.values())[:features]
+    letters = "abcd"[:features]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
+        panels = figure.subplots(2, 1, height_ratios=[1, side * 0.95])
+        for axes, n in zip(panels, (1, side), strict=True):
+            step = side + 0.6  # of the columns, the same in both panels
+            for i in range(examples):
+                top = -i * (n + 0.4)
+                for k, (colour, letter) in enumerate(zip(colours, letters, strict=True)):
+                    left = k * step + (side - n) / 2
+                    for row in range(n):
+                        for column in range(n):
+                            x, y = left + column, top - row - 1
+                            axes.add_patch(
+                                Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white",
+                                          linewidth=1.5, alpha=0.8)
+                            )  # fmt: skip
+                            axes.text(x + 0.5, y + 0.5, letter, ha="center", va="center",
+                                      color="white", fontsize=11, fontweight="bold")  # fmt: skip
+                axes.text(-0.4, top - n / 2, f"example {i + 1}", ha="right", va="center")
+            for k in range(features):
+                what = "feature" if n == 1 else "feature map"
+                axes.text(k * step + side / 2, 0.15, f"{what} {k + 1}", ha="center", va="bottom")
+            name = "Fully connected, (m, d)" if n == 1 else "Convolutional, (m, d, p, q)"
+            axes.set_title(
+                f"{name}: {examples * n * n} values behind each mean", fontweight="normal"
+            )
+            axes.set_xlim(-2.4, features * step)
+            axes.set_ylim(-examples * (n + 0.4), 0.8)
+            axes.set_aspect("equal")
+            axes.set_axis_off()
+        headline(figure, title)
+    return Drawing(
+        figure,
+        f"{title}. Two grids of cells, one row for each of {examples} examples; cells that share a "
+        f"mean have the same colour and letter. Fully connected: {features} features, one cell for "
+        f"each example and feature, so {examples} cells share a letter. Convolutional: {features} "
+        f"feature maps of {side} by {side} positions, and all {examples * side * side} cells of a "
+        "map, over examples and positions, share a letter.",
+    )
+
+
+def joined_batches(
+    panels: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    marked: int,
+    title: str,
+) -> Drawing:
+    """A few small batches before and after a normalization, each value joined to what became of it.
+
+    Args:
+        panels: for each panel's name the values before and after, (m,) each.
+        marked: index of the value that differs between the panels.
+        title: what is shown.
+    """
+    tables = {
+        name: (np.asarray(before, dtype=float), np.asarray(after, dtype=float))
+        for name, (before, after) in panels.items()
+    }
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.9 + 1.35 * len(tables)), layout="constrained")
+        grid = figure.subplots(len(tables), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (name, (before, after)) in zip(grid, tables.items(), strict=True):
+            for i, (start, end) in enumerate(zip(before, after, strict=True)):
+                here = i == marked
+                axes.plot(
+                    [start, end], [1, 0], color=COLOURS["orange" if here else "blue"],
+                    marker="D" if here else "o", markersize=6, linewidth=1.6 if here else 1.1,
+                    linestyle="--" if here else "-", zorder=3 if here else 2,
+                )  # fmt: skip
+            axes.set_yticks([1, 0], ["$x$", "$\\hat x$"], fontsize=12)
+            axes.set_ylim(-0.35, 1.35)
+            axes.grid(False, axis="x")
+            axes.set_title(name, fontweight="normal")
+        grid[-1].set_xlabel("value")
+        headline(figure, title)
+    words = "; ".join(
+        f"{name}: the marked value goes from {before[marked]:.2g} to {after[marked]:.2f}, the "
+        f"others from between {np.delete(before, marked).min():.2g} and "
+        f"{np.delete(before, marked).max():.2g} to between {np.delete(after, marked).min():.2f} "
+        f"and {np.delete(after, marked).max():.2f}"
+        for name, (before, after) in tables.items()
+    )
+    return Drawing(
+        figure,
+        f"{title}. One panel for each batch, values x above, joined by lines to the normalized "
+        f"values below. {words}.",
+    )
+
+
+def clouds(panels: Mapping[str, ArrayLike], *, title: str, names: tuple[str, str]) -> Drawing:
+    """Two features of the same examples, treated in different ways, side by side.
+
+    Args:
+        panels: for each treatment's name (m, 2).
+        title: what is shown.
+        names: of the two features.
+    """
+    tables = {name: np.asarray(values, dtype=float) for name, values in panels.items()}
+    words = []
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+        for axes, (name, values) in zip(
+            figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True
+        ):
+            half = 1.08 * np.abs(values - values.mean(0)).max()
+            axes.plot(
+                *values.T, "o", color=COLOURS["blue"], markersize=3, alpha=0.45, markeredgewidth=0
+            )
+            for limit, centre in ((axes.set_xlim, 0), (axes.set_ylim, 1)):
+                limit(values[:, centre].mean() - half, values[:, centre].mean() + half)
+            axes.set_aspect("equal")
+            axes.set_title(name, fontweight="normal", fontsize=9.5)
+            axes.set_xlabel(names[0], fontsize=9.5)
+            axes.tick_params(labelsize=8.5)
+            correlation = float(np.corrcoef(values.T)[0, 1])
+            spread = " and ".join(f"{std:.1f}" for std in values.std(0))
+            words.append(
+                f"{name.replace(chr(10), ' ')}: standard deviations {spread}, correlation "
+                f"{round(correlation, 1) + 0.0:.1f}"
+            )
+        figure.axes[0].set_ylabel(names[1], fontsize=9.5)
+        headline(figure, title)
+    return Drawing(
+        figure,
+        f"{title}. Scatter plots of {names[1]} against {names[0]}, one point for each example. "
+        f"{'; '.join(words)}.",
+    )
+
+
+def shapes_before_and_after(
+    batches: Mapping[str, tuple[ArrayLike, ArrayLike]], *, title: str
+) -> Drawing:
+    """Histograms of batches before and after a normalization, beside the standard normal density.
+
+    Args:
+        batches: for each row's name the values before and after, (m,) each.
+        title: what is found.
+    """
+    tables = {
+        name: (np.asarray(before, dtype=float), np.asarray(after, dtype=float))
+        for name, (before, after) in batches.items()
+    }
+    words = []
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.9 + 1.75 * len(tables)), layout="constrained")
+        grid = figure.subplots(len(tables), 2, squeeze=False)
+        for row, (name, pair) in zip(grid, tables.items(), strict=True):
+            said = []
+            for axes, values, what in zip(row, pair, ("before", "after"), strict=True):
+                deviation = values - values.mean()
+                skew, kurt = (
+                    float((deviation**power).mean() / values.std() ** power) for power in (3, 4)
+                )
+                edges = np.linspace(values.min(), values.max(), 31)
+                colour = COLOURS["blue" if what == "before" else "orange"]
+                axes.hist(values, edges, density=True, color=colour, alpha=0.55)
+                axes.set_title(
+                    f"{name}, {what}\nskew {skew:.2f}, kurtosis {kurt:.2f}", fontweight="normal",
+                    fontsize=9.5,
+                )  # fmt: skip
+                axes.set_yticks([])
+                said.append(
+                    f"{what} mean {round(values.mean(), 1) + 0.0:.1f}, standard deviation "
+                    f"{values.std():.1f}, skewness {skew:.2f}, kurtosis {kurt:.2f}"
+                )
+            z = np.linspace(-4, 4, 200)
+            row[1].plot(z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), color=INK, linestyle="--")
+            row[0].set_ylabel("density")
+            words.append(f"{name}: {'; '.join(said)}")
+        for axes, label in zip(grid[-1], ("$x$", "$\\hat x$; dashed: normal density"), strict=True):
+            axes.set_xlabel(label)
+        headline(figure, title)
+    return Drawing(
+        figure,
+        f"{title}. Histograms of a batch before and after it is normalized, the standard normal "
+        f"density dashed beside the latter. {'. '.join(words)}.",
+    )

@@ -30,8 +30,32 @@ def routes():
     return diagrams.two_routes(title="A finding")
 
 
+def means():
+    return diagrams.shared_means(title="A finding", examples=2, features=3, side=4)
+
+
+def joined():
+    return diagrams.joined_batches(
+        {"near": ([0, 1, 2], [-1.22, 0, 1.22]), "far": ([0, 1, 9], [-0.82, -0.58, 1.41])},
+        marked=2,
+        title="A finding",
+    )
+
+
+def cloud():
+    points = np.random.default_rng(0).normal(size=(50, 2))
+    return diagrams.clouds(
+        {"apart": points, "tied": points[:, :1] * [1, -2]}, title="A finding", names=("u", "v")
+    )
+
+
+def shapes():
+    x = np.array([0.0, 0, 0, 4])  # variance 3, skewness 2 / root of 3, kurtosis 7 / 3
+    return diagrams.shapes_before_and_after({"lone": (x, (x - 1) / 3**0.5)}, title="A finding")
+
+
 # Functions of this file that draw one picture each; add one for each function of the module.
-ALL = [fits, modes, routes]
+ALL = [fits, modes, routes, means, joined, cloud, shapes]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -65,3 +89,28 @@ def test_of_two_routes_the_one_through_the_mean_is_left_out():
     assert "x = u + b" in seen
     assert "→ mean" not in seen
     assert "→ mean, mean → x = u + b" in unseen
+
+
+def test_a_letter_stands_in_every_cell_that_shares_its_mean():
+    above, below = means().figure.axes
+    for axes, cells in ((above, 2), (below, 2 * 4 * 4)):
+        written = [text.get_text() for text in axes.texts]
+        assert [written.count(letter) for letter in "abcd"] == [cells, cells, cells, 0]
+    assert "all 32 cells of a map" in means().description
+
+
+def test_the_marked_value_is_told_apart_from_the_others():
+    words = joined().description
+    assert "far: the marked value goes from 9 to 1.41" in words
+    assert "others from between 0 and 1 to between -0.82 and -0.58" in words
+
+
+def test_a_cloud_is_told_by_its_spread_and_correlation():
+    assert "tied: standard deviations" in cloud().description
+    assert "correlation -1.0" in cloud().description
+
+
+def test_shapes_are_told_by_their_moments():
+    words = shapes().description
+    assert "before mean 1.0, standard deviation 1.7, skewness 1.15, kurtosis 2.33" in words
+    assert "after mean 0.0, standard deviation 1.0, skewness 1.15, kurtosis 2.33" in words

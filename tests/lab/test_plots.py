@@ -104,7 +104,23 @@ def columns():
     )
 
 
-ALL = [curves, fans, maps, ratios, dots, boxes, lines, losses, dead_zone, columns]
+def shapes():
+    return plots.histograms(
+        {BLUE: {"a row": [0.0, 1.0]}, ORANGE: {"a row": [0.0, 0.0, 0.0, 5.0]}},
+        title="A finding",
+        quantity="values",
+    )
+
+
+def images():
+    return plots.map_panels(
+        {"a row": {"one": [[0, 1], [2, 3]], "other": [[4, 5]]}},
+        title="A finding",
+        quantity="responses",
+    )
+
+
+ALL = [curves, fans, maps, ratios, dots, boxes, lines, losses, dead_zone, columns, shapes, images]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -135,6 +151,12 @@ def test_a_drawing_is_a_png_and_its_description_both_in_a_notebook(draw):
             "below 10 % of its maximum. with: 0 % of .* without: 38 % of the values in the",
         ),
         (columns, "a mark inference mode. one -2.0 to 1.0, mark 0.5; two 3.0 to 3.0, mark 3.0"),
+        (
+            shapes,
+            "with, a row: skewness 0.0, kurtosis 1.0, fullest bar 50 %; "
+            "without, a row: skewness 1.2, kurtosis 2.3, fullest bar 75 %",
+        ),
+        (images, "Images of responses, .* a row, one: 0.0 to 3.0; a row, other: 4.0 to 5.0"),
         (boxes, "in → BN → out. Probes: a probe at the entrance of BN"),
     ],
 )
@@ -150,6 +172,11 @@ def test_a_series_without_a_value_for_each_x_is_an_error():
 def test_a_histogram_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="series 'with' has no finite value"):
         plots.histogram_on_activation({BLUE: [np.nan]}, nn.Tanh(), title="")
+
+
+def test_a_histogram_of_equal_values_is_an_error():
+    with pytest.raises(ValueError, match="series 'with', row 'a row', are all equal"):
+        plots.histograms({BLUE: {"a row": [2.0, 2.0]}}, title="", quantity="")
 
 
 def test_bars_are_hatched_where_the_derivative_is_small():

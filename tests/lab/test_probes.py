@@ -16,6 +16,7 @@ from bn_core.lab.probes import (
     kurtosis,
     movement,
     passage,
+    share_between_examples,
     shift,
     skewness,
     split_gradient,
@@ -372,3 +373,24 @@ def test_arrivals_need_layers_that_are_called():
         arrivals(model, ["spare"], torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
     with pytest.raises(ValueError, match="no layer '9'"):
         arrivals(model, ["9"], torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
+
+
+def test_the_share_between_examples_is_all_where_a_map_is_even_and_none_where_maps_are_alike():
+    even = torch.randn(5, 2, 1, 1, generator=torch.Generator().manual_seed(0)).expand(5, 2, 3, 4)
+    torch.testing.assert_close(share_between_examples(even), torch.ones(2).double())
+    alike = even.transpose(0, 2)  # the values differ over the positions now
+    torch.testing.assert_close(share_between_examples(alike), torch.zeros(2).double())
+
+
+def test_independent_positions_leave_one_part_in_their_number_between_examples():
+    noise = torch.randn(20_000, 1, 2, 5, generator=torch.Generator().manual_seed(0))
+    assert share_between_examples(noise).item() == pytest.approx(1 / 10, rel=0.05)
+
+
+def test_the_share_between_examples_is_the_mean_correlation_of_all_pairs_of_positions():
+    """Pairs of a position with itself included: r = (1 + (n - 1) rho) / n."""
+    maps = torch.randn(50, 1, 2, 2, generator=torch.Generator().manual_seed(1)).cumsum(3).double()
+    deviations = (maps - maps.mean()).flatten(1)
+    covariances = deviations.T @ deviations / 50
+    expected = covariances.mean() / covariances.diagonal().mean()
+    torch.testing.assert_close(share_between_examples(maps)[0], expected)
