@@ -61,7 +61,11 @@ def fits_over_densities(
             lower.fill_between(at, values, color=colour, alpha=0.18, linewidth=0)
             lower.plot(at, values, color=colour, linestyle=look.line, label=look.label)
         upper.axhline(0, color=FAINT, linewidth=0.8)
-        shown = np.concatenate([truth, *fitted.values()])
+        inside = [
+            np.asarray(ys)[(np.asarray(xs) >= at.min()) & (np.asarray(xs) <= at.max())]
+            for xs, ys in (examples or {}).values()
+        ]
+        shown = np.concatenate([truth, *fitted.values(), *inside])
         upper.set_ylim(shown.min() - 0.2, shown.max() + 0.2)
         upper.set_xlim(at.min(), at.max())
         upper.set_ylabel("output y")
@@ -339,13 +343,13 @@ def three_examples(x: ArrayLike, g: ArrayLike, *, title: str) -> Drawing:
         space.fill(*(1.85 * circle).T, color=FAINT, alpha=0.13, linewidth=0)
         space.plot(*circle.T, color=COLOURS["blue"], linewidth=1.6)
         for i, direction in enumerate(np.eye(3)):
-            _vector(space, seen([0, 0, 0]), seen(3.1 * direction), FAINT, width=0.9)
-            _word_at(space, seen(3.35 * direction), f"$x_{i + 1}$", FAINT)
+            _vector(space, seen([0, 0, 0]), seen(2.6 * direction), FAINT, width=0.9)
+            _word_at(space, seen(2.85 * direction), f"example {i + 1}", FAINT)
         top = 3.6 * np.ones(3) / np.sqrt(3)
         _vector(space, seen([0, 0, 0]), seen(top), INK, width=1.6)
-        _word_at(space, seen(1.1 * top), "direction $\\mathbf{1}$", INK)
+        _word_at(space, seen(0.93 * top), "direction $\\mathbf{1}$", INK, (8, 0))
         space.plot(*np.array([seen(x), seen(x - mu)]).T, ":", color=INK, linewidth=1.4)
-        space.plot(*np.array([seen([0, 0, 0]), seen(x_hat)]).T, "--", color=INK, linewidth=1.2)
+        space.plot(*np.array([seen([0, 0, 0]), seen(x - mu)]).T, "--", color=INK, linewidth=1.2)
         dots = {"batch $x$": x, "$x - \\mu$": x - mu, "$\\hat x$": x_hat}
         for (name, point), colour, shift in zip(
             dots.items(), (INK, INK, COLOURS["blue"]), ((0, 11), (0, -13), (0, -14)), strict=True
