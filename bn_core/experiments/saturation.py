@@ -277,7 +277,7 @@ def product_bound(network: nn.Sequential) -> float:
     Args:
         network: as `bn_core.lab.models.sigmoid_network` makes it.
     """
-    matrices = [layer.weight for layer in network if isinstance(layer, nn.Linear)]
+    matrices = [layer.weight.detach() for layer in network if isinstance(layer, nn.Linear)]
     between = matrices[1:-1]  # not the first, in front of all sigmoids, nor the last, behind them
     norms = [float(torch.linalg.matrix_norm(matrix, 2)) for matrix in between]
     return math.prod(norms) * 0.25 ** (len(between) + 1)
