@@ -259,7 +259,7 @@ def computation(
     columns, rows = zip(*nodes.values(), strict=True)
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.9 + 1.2 * (max(rows) - min(rows) + 1)))
-        axes = figure.add_axes((0.0, 0.0, 1.0, 0.86))
+        axes = figure.add_axes((0.03, 0.0, 0.94, 0.86))
         axes.set_axis_off()
         axes.set_xlim(min(columns) - 0.45, max(columns) + 0.45)
         axes.set_ylim(min(rows) - 0.6, max(rows) + 0.6)
@@ -344,7 +344,7 @@ def three_examples(x: ArrayLike, g: ArrayLike, *, title: str) -> Drawing:
         space.plot(*circle.T, color=COLOURS["blue"], linewidth=1.6)
         for i, direction in enumerate(np.eye(3)):
             _vector(space, seen([0, 0, 0]), seen(2.6 * direction), FAINT, width=0.9)
-            _word_at(space, seen(2.85 * direction), f"example {i + 1}", FAINT)
+            _word_at(space, seen(2.6 * direction), f"example {i + 1}", FAINT, (0, 11))
         top = 3.6 * np.ones(3) / np.sqrt(3)
         _vector(space, seen([0, 0, 0]), seen(top), INK, width=1.6)
         _word_at(space, seen(0.93 * top), "direction $\\mathbf{1}$", INK, (8, 0))
@@ -367,7 +367,7 @@ def three_examples(x: ArrayLike, g: ArrayLike, *, title: str) -> Drawing:
         along = flat @ (x_hat * (g * x_hat).mean())
         for part, colour, line, name, shift in (
             (flat @ g, COLOURS["purple"], "-", "$g - \\overline{g}$", (0, 9)),
-            (along, FAINT, "--", "along $\\hat x$, taken off", (0, -13)),
+            (along, INK, "-", "along $\\hat x$, taken off", (0, -13)),
             (flat @ tangent, COLOURS["orange"], "-", "sent on", (0, 9)),
         ):
             _vector(plane, at, at + part, colour, width=2.0, line=line)

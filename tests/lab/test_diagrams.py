@@ -54,8 +54,21 @@ def shapes():
     return diagrams.shapes_before_and_after({"lone": (x, (x - 1) / 3**0.5)}, title="A finding")
 
 
+def graph():
+    return diagrams.computation(
+        {"$x$": (0, 0), "$\\hat x$\nline 3": (1, 0), "$\\sigma^2$": (0.5, 1)},
+        [("$x$", "$\\sigma^2$"), ("$\\sigma^2$", "$\\hat x$\nline 3")],
+        {"$\\sigma^2$": "$\\partial\\ell/\\partial \\sigma^2$"},
+        title="A finding",
+    )
+
+
+def three():
+    return diagrams.three_examples([3.0, 0.0, 0.0], [1.0, 2.0, 0.0], title="A finding")
+
+
 # Functions of this file that draw one picture each; add one for each function of the module.
-ALL = [fits, modes, routes, means, joined, cloud, shapes]
+ALL = [fits, modes, routes, means, joined, cloud, shapes, graph, three]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -114,3 +127,22 @@ def test_shapes_are_told_by_their_moments():
     words = shapes().description
     assert "before mean 1.0, standard deviation 1.7, skewness 1.15, kurtosis 2.33" in words
     assert "after mean 0.0, standard deviation 1.0, skewness 1.15, kurtosis 2.33" in words
+
+
+def test_a_computation_is_told_by_its_arrows_and_gradients():
+    words = graph().description
+    assert "Arrows forth: x to var; var to x_hat." in words
+    assert words.endswith("Gradients: dl/dvar at var.")
+    with pytest.raises(ValueError, match="no node 'z'; there is x"):
+        diagrams.computation({"x": (0, 0)}, [("x", "z")], {}, title="A finding")
+
+
+def test_of_three_examples_the_part_sent_on_is_what_the_compact_gradient_leaves():
+    # x_hat = (2, -1, -1) / sqrt 2; of g = (1, 2, 0), the part orthogonal to 1 and to x_hat is
+    # (0, 1, -1), the part along 1 is (1, 1, 1), and nothing lies along x_hat.
+    words = three().description
+    assert "at (1.41, -0.71, -0.71)" in words
+    assert "the part along 1 has length 1.73, the part along x_hat 0.00" in words
+    assert words.endswith("has length 1.41.")
+    with pytest.raises(ValueError, match="not all equal"):
+        diagrams.three_examples([1.0, 1.0, 1.0], [1.0, 2.0, 0.0], title="A finding")
