@@ -546,7 +546,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id=f"{NAME}.hasty",
-        statement="Keras's momentum 0.99 put into torch unchanged costs accuracy, with batches of 60.",
+        statement="Keras's momentum 0.99 put into torch unchanged costs accuracy, with batches "
+        "of 60.",
         source=OWN,
         effect="accuracy with exact statistics minus accuracy at momentum 0.99, batches of 60",
         unit=" points",
@@ -555,7 +556,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id=f"{NAME}.hasty-small-batch",
-        statement="Keras's momentum 0.99 put into torch unchanged costs accuracy, with batches of 8.",
+        statement="Keras's momentum 0.99 put into torch unchanged costs accuracy, with batches "
+        "of 8.",
         source=OWN,
         effect="accuracy with exact statistics minus accuracy at momentum 0.99, batches of 8",
         unit=" points",
