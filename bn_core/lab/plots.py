@@ -18,6 +18,7 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
@@ -239,6 +240,9 @@ def curves(
             _band(axes, x, table, look)
         if log_x:
             axes.set_xscale("log")
+            if len(x) <= 8 and all(b >= 1.5 * a for a, b in pairwise(x)):
+                axes.set_xticks(list(x), [f"{value:,g}" for value in x])  # each has room for its own
+                axes.xaxis.set_minor_locator(NullLocator())
         if log_y:
             _logarithmic(axes, "{:g}")
         elif percent:
