@@ -142,7 +142,7 @@ class Drift:
             if -1 < k < 1 and grows if k > 1.
         formula_error: largest distance, over all steps, of b from b_0 + 2 alpha T mean(t), as a
             share of the formula's last value.
-        farthest: largest |b - b_0| over all steps, likewise.
+        farthest: largest distance of b from b_0 over all steps, likewise.
         loss_spread: largest minus smallest loss over all steps, as a share of the first.
         highest_loss: over all steps, as a multiple of the first.
         longest_stride: the largest change of b in one step.
@@ -436,8 +436,8 @@ class Batches:
         contrast: (sizes,) mean distance of two examples of different digits over that of two of
             the same digit; NaN where the batch has no such pair.
         contrast_whitened: (sizes,) the same after whitening with an eps that is negligible.
-        equal_distances: (sizes,) the largest |distance / sqrt(2 m) - 1| over pairs of whitened
-            examples.
+        equal_distances: (sizes,) how far distance / sqrt(2 m) is from 1, at most, over pairs of
+            whitened examples.
     """
 
     seed: int
