@@ -463,7 +463,7 @@ def shared_means(*, title: str, examples: int = 3, features: int = 3, side: int 
                                       color="white", fontsize=11, fontweight="bold")  # fmt: skip
                 axes.text(-0.4, top - n / 2, f"example {i + 1}", ha="right", va="center")
             for k in range(features):
-                what = "feature" if n == 1 else "feature map"
+                what = "feature" if n == 1 else "map"
                 axes.text(k * step + side / 2, 0.15, f"{what} {k + 1}", ha="center", va="bottom")
             name = "Fully connected, (m, d)" if n == 1 else "Convolutional, (m, d, p, q)"
             axes.set_title(

@@ -169,6 +169,12 @@ def test_a_series_without_a_value_for_each_x_is_an_error():
         plots.curves([1, 2, 3], {BLUE: [1, 2]}, title="", x_name="", y_name="")
 
 
+def test_few_points_on_a_logarithmic_axis_have_their_own_numbers():
+    axes = lines().figure.axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "10", "100"]
+    assert not len(axes.get_xticks(minor=True))
+
+
 def test_a_histogram_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="series 'with' has no finite value"):
         plots.histogram_on_activation({BLUE: [np.nan]}, nn.Tanh(), title="")
