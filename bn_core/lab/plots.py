@@ -241,7 +241,8 @@ def curves(
         if log_x:
             axes.set_xscale("log")
             if len(x) <= 8 and all(b >= 1.5 * a for a, b in pairwise(x)):
-                axes.set_xticks(list(x), [f"{value:,g}" for value in x])  # each has room for its own
+                # Each has room for its own.
+                axes.set_xticks(list(x), [f"{value:,g}" for value in x])
                 axes.xaxis.set_minor_locator(NullLocator())
         if log_y:
             _logarithmic(axes, "{:g}")
@@ -255,7 +256,9 @@ def curves(
         axes.set_ylim(limits)
         axes.set_xlabel(x_name)
         axes.set_ylabel(textwrap.fill(y_name, 28))
-        if len(tables) > 1 or any(look.label for look in tables):
+        if len(tables) > 4:  # too many to stand beside the lines
+            figure.legend(loc="outside lower left", ncols=2)
+        elif len(tables) > 1 or any(look.label for look in tables):
             axes.legend(loc="best")
         headline(figure, title)
     number: Callable[[Any], str] = _from_to if percent else _range
