@@ -103,7 +103,7 @@ class Scale:
 
 
 SCALES = {
-    "live": Scale(data="mnist-5k", examples=200, steps=1_500, target=0.70, seeds=3),
+    "live": Scale(data="mnist-5k", examples=200, steps=1_800, target=0.70, seeds=3),
     "paper": Scale(data="mnist", examples=2_000, steps=8_000, target=0.90, seeds=5),
 }
 

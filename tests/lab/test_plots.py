@@ -306,3 +306,11 @@ def test_a_logarithmic_axis_has_numbers_however_long_it_is(lowest, labels):
     at = [value for value in axes.yaxis.get_majorticklocs() if low <= value <= high]
     assert 3 <= len(at) <= 9
     assert any(labels in axes.yaxis.get_major_formatter()(value, 0) for value in at)
+
+
+@pytest.mark.parametrize(("series", "outside"), [(4, 0), (5, 1)])
+def test_many_lines_have_their_legend_outside(series, outside):
+    looks = {plots.Look(str(i), "blue"): [1.0, 2.0] for i in range(series)}
+    drawing = plots.curves([1, 2], looks, title="A finding", x_name="x", y_name="y")
+    assert len(drawing.figure.legends) == outside
+    assert (drawing.figure.axes[0].get_legend() is None) == bool(outside)
