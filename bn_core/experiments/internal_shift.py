@@ -256,8 +256,9 @@ def block_shifts(before: nn.Sequential, after: nn.Sequential, images: Tensor) ->
         images: (n, 28, 28), examples that the distributions are over.
 
     Returns:
-        Means over the units of each of the three layers: `total`, all layers of `after`; `front`,
-        only the layers in front of it; `own`, only the layer itself; `first`, only the first layer.
+        Means over the units of each of the three layers, by what is taken from `after`. In `total`
+        all layers are, in `front` only those in front of the layer, in `own` only the layer itself,
+        in `first` only the first layer.
     """
     start = entering(before, images, SIGMOIDS)
 
@@ -430,8 +431,8 @@ def go_on(
         lr: learning rate.
 
     Returns:
-        For each network, measured at steps 0, 1 and 2 and ten times, evenly: `accuracy`, `loss`;
-        `inputs` of F2, (images, 100); `parameters` of F2 in one row.
+        For each network the training losses and, measured at steps 0, 1, 2 and ten times, evenly,
+        the test `accuracy`, the `inputs` of F2 (images, 100) and its `parameters` in one row.
 
     Raises:
         ValueError: another way.

@@ -748,7 +748,7 @@ def entering(model: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[st
         layers: names as in `model.named_modules()`.
 
     Returns:
-        For each layer (n, values): its first argument, flattened from the second axis on.
+        For each layer its first argument, flattened from the second axis on, (n, values).
 
     Raises:
         ValueError: a layer that the model does not have.
