@@ -571,7 +571,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="saturation.centred-keeps",
-        statement="It does so once biases make up for the sigmoids' mean of one half.",
+        statement="From the same weights, and biases that make up for the sigmoids' mean of one "
+        "half, the gradient keeps its size: what survives 12 layers is at least half of what survives 6.",
         source="this book",
         effect="median survival at depth 12 / at depth 6",
         unit="",
@@ -590,7 +591,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="saturation.peak-is-unsaturated",
-        statement="At that scale, fewer than half of the pre-activations are saturated.",
+        statement="At the scale of the weights at which the most gradient survives, fewer than "
+        "half of the pre-activations are saturated (6 hidden layers of 100).",
         source="this book",
         effect="50 minus the share, in percent, in the dead zone at that scale",
         unit=" points",
@@ -599,7 +601,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="saturation.peak-moves",
-        statement="In wider layers it takes larger weights to get there (6 hidden layers).",
+        statement="In wider layers it takes larger weights for the most gradient to survive (6 hidden "
+        "layers).",
         source="this book",
         effect="scale of the highest median survival in layers of 400 / in layers of 25",
         unit="x",
@@ -618,7 +621,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="saturation.xavier-fewer-steps-6",
-        statement="With 6 hidden layers, they do so too.",
+        statement="With 6 hidden layers, Xavier's weights, with the sigmoid's slope, take fewer "
+        "steps than narrow ones.",
         source="glorot2010, section 5",
         effect=f"steps from narrow weights / steps from Xavier's, {TO_TARGET}",
         unit="x",
