@@ -572,7 +572,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     Claim(
         id="saturation.centred-keeps",
         statement="From the same weights, and biases that make up for the sigmoids' mean of one "
-        "half, the gradient keeps its size: what survives 12 layers is at least half of what survives 6.",
+        "half, the gradient keeps its size: what survives 12 layers is at least half of what "
+        "survives 6.",
         source="this book",
         effect="median survival at depth 12 / at depth 6",
         unit="",
@@ -601,8 +602,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="saturation.peak-moves",
-        statement="In wider layers it takes larger weights for the most gradient to survive (6 hidden "
-        "layers).",
+        statement="In wider layers it takes larger weights for the most gradient to survive (6 "
+        "hidden layers).",
         source="this book",
         effect="scale of the highest median survival in layers of 400 / in layers of 25",
         unit="x",
