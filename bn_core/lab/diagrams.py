@@ -103,7 +103,7 @@ def two_modes(*, title: str) -> Drawing:
         "own": (1.5, 4.4, "mean, variance\nof this batch", batch),
         "train": (3.0, 3.0, "normalize", FAINT),
         "out": (4.5, 3.0, "$y_1, \\ldots, y_m$", FAINT),
-        "store": (3.0, 1.5, "population mean,\nvariance", store),
+        "store": (3.0, 1.5, "population\nmean, variance", store),
         "example": (0.0, 0.0, "one example\n$x$", FAINT),
         "infer": (3.0, 0.0, "normalize", FAINT),
         "y": (4.5, 0.0, "$y$", FAINT),
