@@ -162,6 +162,19 @@ def test_stopped_is_shuffled_until_half_way_and_stands_still_from_there(short):
     assert all(pace > 0 for pace in shuffled.pace[half + 1 :])
 
 
+def test_returned_is_shuffled_and_set_back_to_the_fork():
+    size = replace(internal_shift.SCALES["live"], fork=5, after=40)
+    digits = internal_shift._digits(size.data)
+    stack = internal_shift.at_fork((3,), size, digits)
+    [shuffled], [returned] = (
+        internal_shift.go_on(stack, way, (3,), size, digits) for way in ("shuffled", "returned")
+    )
+    for step, a, b in zip(
+        shuffled.steps, shuffled.measured["inputs"], returned.measured["inputs"], strict=True
+    ):
+        assert np.array_equal(a, b) == (step <= internal_shift.RETURN_EVERY)
+
+
 def test_another_way_is_refused():
     size = internal_shift.SCALES["live"]
     with pytest.raises(ValueError, match="way is 'backwards'"):
