@@ -114,9 +114,10 @@ class Run:
         steps: (records,) steps of training at which accuracy and shapes were measured.
         accuracy: (records,) test accuracy in [0, 1].
         loss: (records,) mean training loss since the record before.
-        skewness_linear: (records, layers) mean over the feature maps of |skewness|.
+        skewness_linear: (records, layers) mean over the feature maps of the skewness's size.
         skewness_active: the same of what leaves the nonlinearity.
-        kurtosis_linear: (records, layers) mean over the feature maps of |excess kurtosis|.
+        kurtosis_linear: (records, layers) mean over the feature maps of the kurtosis's
+            distance from 3.
         kurtosis_active: the same of what leaves the nonlinearity.
         zeros_linear: (records, layers) share of values that are exactly 0, in [0, 1].
         zeros_active: the same of what leaves the nonlinearity.
@@ -164,7 +165,7 @@ class Run:
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean test accuracy over all records: high for who learns soon; NaN after divergence."""
+        """Mean test accuracy over all records, high for who learns soon; NaN after divergence."""
         return math.nan if self.diverged_at is not None else float(np.mean(self.accuracy))
 
     def corrected(self, layer: int, size: int, bright: bool = False) -> float:
