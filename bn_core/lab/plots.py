@@ -238,17 +238,17 @@ def curves(
         axes = figure.subplots()
         for look, table in tables.items():
             _band(axes, x, table, look)
+        each_named = log_x and len(x) <= 8 and all(b >= 1.5 * a for a, b in pairwise(x))
         if log_x:
             axes.set_xscale("log")
-            if len(x) <= 8 and all(b >= 1.5 * a for a, b in pairwise(x)):
-                # Each has room for its own.
-                axes.set_xticks(list(x), [f"{value:,g}" for value in x])
-                axes.xaxis.set_minor_locator(NullLocator())
+        if each_named:  # there is room for it
+            axes.set_xticks(list(x), [f"{value:,g}" for value in x])
+            axes.xaxis.set_minor_locator(NullLocator())
         if log_y:
             _logarithmic(axes, "{:g}")
         elif percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        if max(map(abs, x)) >= 1000:
+        if max(map(abs, x)) >= 1000 and not each_named:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         elif len(x) <= 10 and all(float(value).is_integer() for value in x) and not log_x:
             axes.set_xticks(list(x))  # a few whole numbers, such as layers: no ticks between them
