@@ -42,8 +42,8 @@ EARLY, SOON = 10, 100  # steps at which claims are made besides the last
 
 
 BATCH_SIZES = (2, 4, 8, 16, 60, 256)
-# In a batch of two, next to no gradient passes the normalization, so hidden layers hardly learn. The
-# claim about the size of the gap starts above it.
+# In a batch of two, next to no gradient passes the normalization, so hidden layers hardly learn.
+# The claim about the size of the gap starts above it.
 GAP_SIZES = BATCH_SIZES[1:]
 # Running statistics besides those at momentum 0.1, by name: torch's momentum, None for the plain
 # average over all batches.
