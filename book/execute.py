@@ -40,6 +40,7 @@ def execute(path: Path) -> float:
         timeout=CELL_SECONDS,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,  # what is printed is one output, however busy the machine is
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute()

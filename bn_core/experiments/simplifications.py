@@ -198,7 +198,7 @@ class Shape:
         seed: of weights and orders.
         difference: largest change, over units and mini-batches of 60 test examples, of a unit's
             skewness or kurtosis when the mini-batch is normalized, in float64.
-        excess_before: mean over units of |kurtosis - 3| over all test examples.
+        excess_before: mean over units of how far the kurtosis over all test examples is from 3.
         excess_after: the same of the normalized values, each normalized in its mini-batch of 60.
     """
 

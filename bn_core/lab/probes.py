@@ -846,7 +846,7 @@ class Passage:
 
     @property
     def survival(self) -> Tensor:
-        """(m,) the part of an example's gradient that passes: `left` over `arriving`."""
+        """(m,) the part of an example's gradient that passes, `left` over `arriving`."""
         return self.left / self.arriving
 
     @property
@@ -915,7 +915,7 @@ def passage(model: nn.Module, images: Tensor, labels: Tensor, layers: Sequence[s
 def gaussian_share_beyond(edge: float, std: ArrayLike) -> Array:
     """The share of a centred normal distribution that is farther than an edge from 0.
 
-    P(|x| > c) = 2 (1 - Phi(c / s)) = erfc(c / (s sqrt 2)), since the two tails are alike.
+    P(x > c or x < -c) = 2 (1 - Phi(c / s)) = erfc(c / (s sqrt 2)), since the two tails are alike.
 
     Args:
         edge: c, not negative.
