@@ -1,9 +1,9 @@
 """Covariate shift: a model is fitted where the training inputs lie, and used somewhere else.
 
-Shimodaira's (2000) example: y = -x + x^3 plus noise, training inputs around 0.5, test inputs around
-0. A line cannot follow the curve, so which line fits best depends on where the inputs lie. Training
-examples can be weighted by the ratio of the two densities, at a price: fewer of them count. A cubic
-contains the curve, and needs none of this.
+An example in the manner of Shimodaira (2000): y = -x + x^3 plus noise, training inputs around 0.5,
+test inputs around 0. A line cannot follow the curve, so which line fits best depends on where the
+inputs lie. Training examples can be weighted by the ratio of the two densities, at a price: fewer
+of them count. A cubic contains the curve, and needs none of this.
 
 Each seed draws many data sets of each size. Errors are means over them, of the expected squared
 distance from the curve, on the test inputs; that expectation is computed exactly. What no model can
@@ -43,10 +43,18 @@ class Inputs:
     Attributes:
         mean: its mean.
         std: its standard deviation, positive.
+
+    Raises:
+        ValueError: a standard deviation that is not positive.
     """
 
     mean: float
     std: float
+
+    def __post_init__(self) -> None:
+        """Refuse a standard deviation that is not positive."""
+        if not self.std > 0:
+            raise ValueError(f"Inputs: std is {self.std}; give a positive number")
 
     def log_density(self, x: ArrayLike) -> Array:
         """The logarithm of the density at each x; of x's shape."""
@@ -162,6 +170,8 @@ def fit_polynomial(
 
     Raises:
         ValueError: shapes that differ, or fewer examples than coefficients.
+        numpy.linalg.LinAlgError: in one of the data sets the examples that weigh anything lie at
+            fewer different x than there are coefficients.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=float)
@@ -223,7 +233,7 @@ EXPONENTS = tuple(i / 10 for i in range(11))
 LINE, CUBIC = 1, 3
 SIZES = {LINE: (10, 30, 100, 1000), CUBIC: (30, 100, 1000)}
 SLOPE_SIZE = 1000  # examples behind the slopes that are compared with `population_slope`
-PAPER_SIZE = 100  # Shimodaira's data set
+PAPER_SIZE = 100  # examples in a data set, for the claims that compare errors at one size
 BETWEEN = 0.6
 
 
@@ -481,8 +491,9 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="covariate_shift.weights-repair",
-        statement="If the model is misspecified, weighting training examples by the ratio of the "
-        "densities lowers its error on the test inputs.",
+        statement="If the model is misspecified, and the examples are many for their noise (100, "
+        "noise 0.3), weighting them by the ratio of the densities lowers its error on the test "
+        "inputs.",
         source="shimodaira2000, abstract",
         effect="error of the line through 100 examples, unweighted / weighted",
         unit="x",
@@ -491,7 +502,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="covariate_shift.in-between",
-        statement="With few examples, weights between equal ones and the full ratio are best.",
+        statement="With 10 examples and noise 0.3, weights between equal ones and the full ratio "
+        "are best.",
         source="shimodaira2000, abstract",
         effect="error of the line through 10 examples, lower of exponent 0 and exponent 1 / "
         "exponent 0.6",
@@ -501,8 +513,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="covariate_shift.more-examples-more-weight",
-        statement="The more examples there are, the nearer to the full ratio the best weights are.",
-        source="shimodaira2000, abstract",
+        statement="With 1,000 examples the best weights are nearer to the full ratio than with 10.",
+        source="this book",
         effect="best exponent for a line through 1,000 examples, minus that for 10",
         unit="",
         threshold=0.0,
@@ -510,7 +522,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="covariate_shift.no-harm-to-the-cubic",
-        statement="A model that contains the curve is not harmed by the shift.",
+        statement="A model that contains the curve is not harmed by this shift, from wide training "
+        "inputs to test inputs that they cover.",
         source="this book",
         effect="share of the line's harm that the cubic is spared, where harm is the error when "
         "fitted to 100 training examples, minus the error when fitted to 100 examples with test "
@@ -521,7 +534,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="covariate_shift.weights-cost",
-        statement="If the model is correctly specified, weighting by the ratio raises its error.",
+        statement="If the model is well specified, and the noise has one variance, weighting by "
+        "the ratio raises its error.",
         source="shimodaira2000, abstract",
         effect="error of the cubic through 100 examples, weighted / unweighted",
         unit="x",

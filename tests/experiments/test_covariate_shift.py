@@ -83,6 +83,17 @@ def test_a_weighted_mean_varies_like_a_mean_of_the_effective_sample_size():
     assert variance == pytest.approx(0.09 / cs.effective_sample_size(weights), rel=0.02)
 
 
+@pytest.mark.parametrize("std", [0.0, -0.3, float("nan")])
+def test_inputs_refuse_a_standard_deviation_that_is_not_positive(std):
+    with pytest.raises(ValueError, match=f"std is {std}; give a positive number"):
+        Inputs(0.0, std)
+
+
+def test_examples_at_one_place_do_not_determine_a_line():
+    with pytest.raises(np.linalg.LinAlgError):
+        cs.fit_polynomial(np.ones(3), np.ones(3), LINE)
+
+
 @pytest.mark.parametrize("degree", [LINE, CUBIC])
 def test_a_fit_is_numpys_for_each_data_set(degree):
     x, y = cs.draw(TRAIN, (3, 40), np.random.default_rng(1))
