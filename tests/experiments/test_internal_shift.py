@@ -175,6 +175,19 @@ def test_returned_is_shuffled_and_set_back_to_the_fork():
         assert np.array_equal(a, b) == (step <= internal_shift.RETURN_EVERY)
 
 
+def test_shifts_by_length_start_from_the_stack_and_leave_it_as_it_is():
+    size = replace(internal_shift.SCALES["live"], fork=5)
+    digits = internal_shift._digits(size.data)
+    stack = internal_shift.at_fork((3,), size, digits)
+    before = [p.detach().clone() for p in stack.parameters()]
+    [found] = internal_shift.by_length(stack, (3,), digits, [2, 20])
+    assert all(torch.equal(a, b) for a, b in zip(before, stack.parameters(), strict=True))
+    assert found["total"].shape == (2, 3)
+    assert (found["total"][1] > found["total"][0]).all()
+    [again] = internal_shift.by_length(stack, (3,), digits, [20])
+    np.testing.assert_array_equal(again["total"][0], found["total"][1])
+
+
 def test_another_way_is_refused():
     size = internal_shift.SCALES["live"]
     with pytest.raises(ValueError, match="way is 'backwards'"):
