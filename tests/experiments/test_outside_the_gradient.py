@@ -220,6 +220,16 @@ def test_exploding_is_a_loss_above_that_of_guessing(short):
     assert claim("whitening-explodes").measure(result, 3).value == pytest.approx(2)
 
 
+def test_a_network_that_overflows_has_exploded_whatever_its_last_finite_loss(short):
+    for loss in ([math.nan], [math.nan, 0.1]):
+        changed = tuple(
+            replace(r, loss=loss, diverged_at=9) if r.arm == "whiten-detached" else r
+            for r in short.runs
+        )
+        judged = judge(claim("whitening-explodes"), replace(short, runs=changed), short.seeds)
+        assert judged.verdict == Verdict.HOLDS
+
+
 def test_rescued_is_the_share_of_the_gap_that_vanishes(short):
     result = with_runs(
         short,
