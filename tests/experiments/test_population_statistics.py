@@ -73,6 +73,15 @@ def test_gap_order_is_a_rank_correlation():
     assert effect("gap-grows", *gaps(0.4, 0.3, 0.2, 0.1, 0.0)) == pytest.approx(1)
     assert effect("gap-grows", *gaps(0.0, 0.1, 0.2, 0.3, 0.4)) == pytest.approx(-1)
     assert effect("gap-grows", *gaps(0.4, 0.3, 0.2, 0.0, 0.1)) == pytest.approx(0.9)
+    # Ties count for neither side: mean ranks 1.5, 1.5, 3.5, 3.5, 5 against 1 to 5: 9 / sqrt(90).
+    assert effect("gap-grows", *gaps(0.4, 0.4, 0.2, 0.2, 0.0)) == pytest.approx(0.9**0.5)
+    assert effect("gap-grows", *gaps(0.0, 0.0, 0.2, 0.2, 0.4)) == pytest.approx(-(0.9**0.5))
+    assert math.isnan(effect("gap-grows", *gaps(0.1, 0.1, 0.1, 0.1, 0.1)))
+
+
+def test_a_step_that_was_not_measured_is_refused():
+    with pytest.raises(ValueError, match=r"step is 11; it must be one of \[10, 30, 100, 300\]"):
+        run().at("exact", 11)
 
 
 def test_after_divergence_nothing_can_be_told():
