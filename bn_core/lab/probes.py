@@ -1036,17 +1036,25 @@ def share_between_examples(x: Tensor) -> Tensor:
     """The part r of each feature map's variance that lies between examples.
 
     The variance over the examples of a map's mean, over the variance of all its values. With n
-    positions in a map, r is 1/n where positions are independent of each other and 1 where they are
-    equal. A mini-batch of m independent examples has the variance (1 - r/m) sigma^2 on average, so
-    it counts as m/r independent values.
+    positions in a map, r is 1/n where positions are independent of each other and equal in mean,
+    and 1 where they are equal. A mini-batch of m independent examples has the variance
+    (1 - r/m) sigma^2 on average, so it counts as m/r independent values.
 
     Args:
         x: all examples, (m, d, ...); m at least 2.
 
     Returns:
         (d,), in [0, 1], float64; NaN for a channel whose values are all equal.
+
+    Raises:
+        ValueError: x is not of such a shape, or holds fewer than two examples.
     """
-    values = x.detach().double().flatten(2)
+    if x.dim() < 2 or len(x) < 2:
+        raise ValueError(
+            f"share_between_examples: x has shape {tuple(x.shape)}; it must be (m, d, ...), with m "
+            "at least 2"
+        )
+    values = x.detach().double().reshape(*x.shape[:2], -1)
     means = values.mean(2)
     return means.var(0, correction=0) / values.var((0, 2), correction=0)
 

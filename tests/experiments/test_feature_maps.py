@@ -132,6 +132,16 @@ def test_random_brightness_lifts_the_darkest_pixel_and_keeps_white():
     assert 0 <= levels.min() < 0.1 < 0.9 < levels.max() <= 1
 
 
+def test_random_brightness_is_the_images_own_with_and_without_an_axis_of_channels():
+    images = torch.rand(4, 28, 28, generator=torch.Generator().manual_seed(0))
+    flat, deep = (
+        feature_maps.at_random_brightness(x, torch.Generator().manual_seed(1))
+        for x in (images, images[:, None])
+    )
+    assert deep.shape == (4, 1, 28, 28)
+    assert torch.equal(deep[:, 0], flat)
+
+
 def test_rows_are_positions_and_columns_are_maps():
     x = torch.arange(2 * 3 * 2 * 2).view(2, 3, 2, 2)
     rows = feature_maps.as_rows(x)

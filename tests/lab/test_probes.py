@@ -387,6 +387,13 @@ def test_independent_positions_leave_one_part_in_their_number_between_examples()
     assert share_between_examples(noise).item() == pytest.approx(1 / 10, rel=0.05)
 
 
+def test_one_value_for_each_example_lies_wholly_between_them_and_one_example_is_refused():
+    table = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(share_between_examples(table), torch.ones(2).double())
+    with pytest.raises(ValueError, match=r"shape \(1, 2, 3, 3\).*at least 2"):
+        share_between_examples(torch.ones(1, 2, 3, 3))
+
+
 def test_the_share_between_examples_is_the_mean_correlation_of_all_pairs_of_positions():
     """Pairs of a position with itself included: r = (1 + (n - 1) rho) / n."""
     maps = torch.randn(50, 1, 2, 2, generator=torch.Generator().manual_seed(1)).cumsum(3).double()
