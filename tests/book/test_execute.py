@@ -12,6 +12,12 @@ class Drawing:
         return {"image/png": "aGk=", "text/plain": "A line that rises."}
 Drawing()
 """
+IN_PIECES = """
+import time
+print("one", flush=True)
+time.sleep(0.3)
+print("two")
+"""
 
 
 def notebook(path, *sources):
@@ -22,14 +28,18 @@ def notebook(path, *sources):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    path = notebook(tmp_path_factory.mktemp("chapters") / "01_x.ipynb", "print(6 * 7)", FIGURE)
+    path = notebook(tmp_path_factory.mktemp("chapters") / "01_x.ipynb", "print(6 * 7)", FIGURE, IN_PIECES)
     execute(path)
     return nbformat.read(path, as_version=4)
 
 
 def test_outputs_are_stored(executed):
     assert executed.cells[0].outputs[0].text == "42\n"
-    assert [cell.execution_count for cell in executed.cells] == [1, 2]
+    assert [cell.execution_count for cell in executed.cells] == [1, 2, 3]
+
+
+def test_what_a_cell_prints_is_one_output_however_it_arrives(executed):
+    assert [output.text for output in executed.cells[2].outputs] == ["one\ntwo\n"]
 
 
 def test_a_figures_description_becomes_its_alternative_text(executed):
