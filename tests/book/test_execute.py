@@ -28,7 +28,9 @@ def notebook(path, *sources):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    path = notebook(tmp_path_factory.mktemp("chapters") / "01_x.ipynb", "print(6 * 7)", FIGURE, IN_PIECES)
+    path = notebook(
+        tmp_path_factory.mktemp("chapters") / "01_x.ipynb", "print(6 * 7)", FIGURE, IN_PIECES
+    )
     execute(path)
     return nbformat.read(path, as_version=4)
 
