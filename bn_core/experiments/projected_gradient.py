@@ -436,8 +436,8 @@ def _growth_ratio(result: Result, seed: int) -> Effect:
 CLAIMS: tuple[Claim[Result], ...] = (
     Claim(
         id="projected_gradient.more-than-random",
-        statement="At every normalization, more of the gradient that arrives lies along 1 and "
-        "x_hat than of a random vector.",
+        statement="At every normalization of the Figure 1 network, trained at learning rate 0.1, "
+        "more of the gradient that arrives lies along 1 and x_hat than of a random vector.",
         source=OWN,
         effect="share of the squared norm along 1 and x_hat, mean over training, over the 2/m of a "
         "random vector, in the layer where it is lowest",
@@ -448,7 +448,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     Claim(
         id="projected_gradient.next-normalization",
         statement="The next normalization has taken the direction 1 off already: only at the last "
-        "normalization, which none follows, is there much of it.",
+        "normalization of that network, which none follows, is there much of it.",
         source=OWN,
         effect="share along 1, mean over training, at the last normalization over the larger of "
         "the other two",
@@ -469,8 +469,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="projected_gradient.heavier-in-weights",
-        statement="The two parts would weigh more in the gradient of the weights in front than "
-        "they do in the gradient that arrives.",
+        statement="In that network the two parts together would weigh more in the gradient of the "
+        "weights in front than they do in the gradient that arrives.",
         source=OWN,
         effect="norm of what is taken off over norm of what is kept, mean over training, in the "
         "gradient of the weights over in that of the normalized values, in the layer where it is "
@@ -481,7 +481,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="projected_gradient.loss",
-        statement="With mean and variance held constant in the backward pass the network trains "
+        statement="With mean and variance held constant in the backward pass that network trains "
         "worse, at learning rate 0.1.",
         source=OWN,
         effect="training loss over the last tenth, detached over whole",
@@ -501,7 +501,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     Claim(
         id="projected_gradient.weights-grow",
         statement="With mean and variance held constant in the backward pass the hidden weights "
-        "grow more, at learning rate 0.1.",
+        "of that network grow more, at learning rate 0.1.",
         source=OWN,
         effect="growth of the norm of all hidden weights, detached over whole",
         unit="x",

@@ -177,7 +177,8 @@ def test_a_run_measures_every_arm_at_the_same_steps(short):
 def test_before_the_first_step_the_arms_differ_only_below_a_normalization(short):
     whole, detached = short.one("whole", 3), short.one("detached", 3)
     assert detached.along_ones[0][2] == pytest.approx(whole.along_ones[0][2], rel=1e-3)
-    assert detached.along_ones[0][1] != pytest.approx(whole.along_ones[0][1], rel=1e-3)
+    for below in (0, 1):
+        assert detached.along_ones[0][below] > 10 * whole.along_ones[0][below]
 
 
 def test_a_record_gives_the_result_back(short, tmp_path):
@@ -222,7 +223,9 @@ def test_the_record_is_of_full_mnist_and_five_seeds(recorded):
     assert {r.steps[-1] for r in recorded.runs if r.diverged_at is None} == {10_000}
 
 
-def test_every_claim_can_be_judged_from_the_record(recorded):
+def test_the_first_claim_fails_in_the_record_and_the_others_hold(recorded):
     for claim in CLAIMS:
-        effects = judge(claim, recorded, recorded.seeds).effects
-        assert not any(np.isnan(e.value) for e in effects), claim.id
+        judged = judge(claim, recorded, recorded.seeds)
+        first = claim.id == "projected_gradient.more-than-random"
+        assert judged.verdict == ("does not hold" if first else "holds"), claim.id
+        assert not any(np.isnan(e.value) for e in judged.effects), claim.id
