@@ -33,11 +33,18 @@ def spread(effects: Sequence[Effect], unit: str) -> str:
 
 
 def written(effect: Effect) -> str:
-    """The value to a hundredth, or a tenth from 10 on, with a true minus sign and its bound."""
+    """The value as short as it can be read, with a true minus sign and its bound.
+
+    To a hundredth; to a tenth from 10 on, to a whole number from 1,000 on; and what would be
+    written as 0 and is not, beyond rounding, to its first digit.
+    """
     if math.isnan(effect.value):
         return "cannot be told"
-    digits = 1 if abs(effect.value) >= 10 else 2
-    return f"{effect.bound} {effect.value:.{digits}f}".strip().replace("-", "\N{MINUS SIGN}")
+    size = abs(effect.value)
+    form = ",.0f" if size >= 1000 else ".1f" if size >= 10 else ".2f"
+    if 1e-6 < size < 0.005:
+        form = ".1g"
+    return f"{effect.bound} {effect.value:{form}}".strip().replace("-", "\N{MINUS SIGN}")
 
 
 def judge_all(claims: Sequence[Claim[Any]], result: Any) -> dict[str, Judgement]:

@@ -37,6 +37,10 @@ def test_large_effects_have_one_decimal_and_negative_ones_a_minus_sign():
     assert spread([Effect(0, 18.46), Effect(1, -0.5)], "x") == "\N{MINUS SIGN}0.50 to 18.5x"
 
 
+def test_very_large_effects_are_whole_numbers_and_very_small_ones_are_not_nothing():
+    assert spread([Effect(0, 28997.4), Effect(1, -0.0042)], "x") == "\N{MINUS SIGN}0.004 to 28,997x"
+
+
 def test_spread_keeps_bounds():
     assert spread([Effect(0, 2), Effect(1, 9, "at least")], "x") == "2.00 to at least 9.00x"
 
