@@ -8,7 +8,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bn_core import BatchNorm1d, batch_norm
 from bn_core.experiments import records
 from bn_core.lab.data import load
 from bn_core.lab.models import figure1_network
+from bn_core.lab.probes import Recorder
 from bn_core.lab.stack import Stack
 from bn_core.lab.training import accuracy, predict, train_stack
 
@@ -181,12 +182,17 @@ def plain_loop(
     return steps
 
 
-def bare_products(stack: int) -> Callable[[], None]:
-    """The matrix products of one step of the Figure 1 network, forward and backward, no more."""
-    widths = (784, 100, 100, 100, 10)
-    inputs = [torch.randn(stack, BATCH, n) for n in widths[:-1]]
+def bare_products(stack: int, batch: int, widths: Sequence[int]) -> Callable[[], None]:
+    """The matrix products of one step of fully connected networks, forward and backward, no more.
+
+    Args:
+        stack: networks.
+        batch: examples in the mini-batch of each.
+        widths: units of each layer, from the inputs to the outputs.
+    """
+    inputs = [torch.randn(stack, batch, n) for n in widths[:-1]]
     weights = [torch.randn(stack, a, b) for a, b in zip(widths[1:], widths[:-1], strict=True)]
-    gradients = [torch.randn(stack, BATCH, n) for n in widths[1:]]
+    gradients = [torch.randn(stack, batch, n) for n in widths[1:]]
 
     def step() -> None:
         for layer, (x, w, dy) in enumerate(zip(inputs, weights, gradients, strict=True)):
@@ -208,7 +214,7 @@ def seeds_row(norm: bool) -> dict[str, Any]:
     stack = Stack([figure1_network(BatchNorm1d if norm else None) for _ in range(SEEDS)])
     optimizer = torch.optim.SGD(stack.parameters(), lr=0.1)
     orders = [torch.Generator().manual_seed(seed) for seed in range(SEEDS)]
-    products = bare_products(SEEDS)
+    products = bare_products(SEEDS, BATCH, (784, 100, 100, 100, 10))
 
     def at_once() -> None:
         train_stack(
@@ -242,7 +248,8 @@ def epoch_row() -> dict[str, Any]:
         layers = (nn.Flatten(), nn.Linear(784, 128), norm(128), nn.ReLU(), nn.Linear(128, 10))
         return nn.Sequential(*layers)
 
-    times: dict[str, list[float]] = {"plain loop": [], "ours": []}
+    products = bare_products(1, 64, (784, 128, 10))
+    times: dict[str, list[float]] = {"plain loop": [], "ours": [], "products": []}
     scores: dict[str, list[float]] = {"plain loop": [], "ours": []}
     for seed in range(5):
         plain = network(Composed1d, seed)
@@ -255,15 +262,46 @@ def epoch_row() -> dict[str, Any]:
         loop(steps)
         between = time.perf_counter()
         train_stack(stack, images, labels, optimizer, steps=steps, batch_size=64, generators=order)
+        ended = time.perf_counter()
+        for _ in range(steps):
+            products()
+        times["products"].append(time.perf_counter() - ended)
         times["plain loop"].append(between - started)
-        times["ours"].append(time.perf_counter() - between)
+        times["ours"].append(ended - between)
         for name, model in (("plain loop", plain), ("ours", stack.unstack(0))):
             scores[name].append(accuracy(predict(model, digits.test_images), digits.test_labels))
     return {
         "what": "epoch of 784-128-10 with BN, batch 64, Adam, 50,000 digits",
         "seconds": {n: round(statistics.median(t), 2) for n, t in times.items()},
         "plain_loop_over_ours": ratios(times, "ours")["plain loop"],
+        "ours_over_bare_products": ratios(times, "products")["ours"],
         "test_accuracy": {n: [round(a, 4) for a in score] for n, score in scores.items()},
+    }
+
+
+RECORD_EVERY = 50
+
+
+def recorder_row() -> dict[str, Any]:
+    """Steps of the Figure 1 network with a `Recorder` around them, over the same steps without."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(60 * BATCH, 28, 28, generator=generator)
+    labels = torch.randint(10, (60 * BATCH,), generator=generator)
+    model = figure1_network(nn.BatchNorm1d)
+    loop = plain_loop(model, torch.optim.SGD(model.parameters(), lr=0.1), images, labels, BATCH)
+
+    def recorded() -> None:
+        with Recorder(model, every=RECORD_EVERY):  # which records steps 0, 50, ...
+            loop(RECORD_EVERY)
+
+    times = in_turns({"alone": lambda: loop(RECORD_EVERY), "recorded": recorded})
+    return {
+        "what": f"step of the Figure 1 network with BN, every {RECORD_EVERY}th recorded",
+        "milliseconds": {
+            name: round(1e3 * statistics.median(taken) / RECORD_EVERY, 3)
+            for name, taken in times.items()
+        },
+        "overhead": round(ratios(times, "alone")["recorded"] - 1, 2),
     }
 
 
@@ -291,14 +329,18 @@ def main() -> int:
     epoch = epoch_row()
     print(
         f"{epoch['what']}: plain loop / ours {epoch['plain_loop_over_ours']}x   "
-        f"{epoch['seconds']} s, test accuracy {epoch['test_accuracy']}"
+        f"{epoch['seconds']} s, test accuracy {epoch['test_accuracy']}",
+        flush=True,
     )
+    recorder = recorder_row()
+    print(f"{recorder['what']}: overhead {100 * recorder['overhead']:.0f} %")
     records.save(
         RESULT,
         {
             "experiment": "bench",
             "training": training,
             "epoch": epoch,
+            "recorder": recorder,
             "what": "batch_norm, forward and backward, float32, training",
             "threads": torch.get_num_threads(),
             "rows": rows,

@@ -52,7 +52,17 @@ class Speed(SphinxDirective):
             f"{record['versions']['torch']}, revision {record['revision']}."
         )
         drawn = table("speed-table", header, rows, (22, 12, *[13] * len(bench.COLUMNS)))
-        return [drawn, _training_table(record), nodes.paragraph("", said)]
+        recorder = record["recorder"]
+        overhead = (
+            f"A {recorder['what']}, takes {100 * recorder['overhead']:.0f} % longer than one "
+            "without a recorder."
+        )
+        return [
+            drawn,
+            _training_table(record),
+            nodes.paragraph("", overhead),
+            nodes.paragraph("", said),
+        ]
 
 
 def _training_table(record: dict[str, Any]) -> nodes.table:
@@ -73,7 +83,7 @@ def _training_table(record: dict[str, Any]) -> nodes.table:
             f"{epoch['seconds']['plain loop']:.2f} s",
             f"{epoch['seconds']['ours']:.2f} s",
             f"{epoch['plain_loop_over_ours']:.1f}",
-            "\N{EN DASH}",
+            f"{epoch['ours_over_bare_products']:.1f}",
         )
     )
     header = ("Training", "Plain loop", "Ours", "Plain loop / ours", "Ours / bare products")
