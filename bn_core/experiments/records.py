@@ -81,7 +81,7 @@ def environment() -> dict[str, Any]:
     """Date, code revision, library versions and processor, as they are now."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "revision": _revision(),
+        "revision": revision(),
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in ("torch", "numpy", "bn-core")},
@@ -364,16 +364,21 @@ def _version(distribution: str) -> str:
         return "not installed"
 
 
-def _revision() -> str:
-    here = Path(__file__).parent
+def revision(package: Path = Path(__file__).parents[1]) -> str:
+    """The commit of a package's code, with "-dirty" if the package is not as committed.
+
+    Only the package counts: the record of the experiment before, just written, has no part in this
+    one. Outside of a git checkout that has the package's files, it is the package's version.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return described.stdout.strip()
+        git("ls-files", "--error-unmatch", "__init__.py")  # not just any repository around it
+        commit = git("rev-parse", "--short=12", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
     except (OSError, subprocess.CalledProcessError):
         return f"bn-core {_version('bn-core')}"
+    return f"{commit}-dirty" if changed else commit

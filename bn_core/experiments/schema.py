@@ -93,7 +93,7 @@ def _object(properties: Mapping[str, Any], **more: Any) -> dict[str, Any]:
 
 _ENVIRONMENT: dict[str, Any] = {
     "date": {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$", "description": "UTC"},
-    "revision": {"type": "string", "description": "of the code, by git describe"},
+    "revision": {"type": "string", "description": "commit of the code, -dirty if changed"},
     "versions": {
         "type": "object",
         "required": ["python", "torch", "numpy", "bn-core"],

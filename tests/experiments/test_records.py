@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -221,3 +223,32 @@ def test_simulated_data_are_identified_by_the_rule_they_are_drawn_by():
     assert made["data"]["name"] == other["data"]["name"] == "coins"
     assert made["data"]["sha256"] != other["data"]["sha256"]
     assert schema.fault(made, schema.COMMON["properties"]["provenance"]) is None
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A package in a git repository of its own, committed."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("one = 1")
+    (tmp_path / "results.json").write_text("{}")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    return package
+
+
+def test_the_revision_is_dirty_if_the_package_changed_and_not_if_a_record_did(package):
+    committed = records.revision(package)
+    assert re.fullmatch("[0-9a-f]{12}", committed)
+    (package.parent / "results.json").write_text("{1}")
+    assert records.revision(package) == committed
+    (package / "__init__.py").write_text("one = 2")
+    assert records.revision(package) == f"{committed}-dirty"
+
+
+def test_a_package_that_only_lies_inside_a_repository_has_its_version_as_revision(package):
+    installed = package.parent / "lib" / "package"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("")
+    assert records.revision(installed).startswith("bn-core ")
