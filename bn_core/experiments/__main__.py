@@ -1,4 +1,7 @@
-"""The command line of the experiments: `python -m bn_core.experiments list | run | show | schema`.
+"""The command line of the experiments: `python -m bn_core.experiments COMMAND`.
+
+`list` names them; `run` runs one and `all` runs every one; `show` prints a record, `schema` what a
+record may hold.
 
 What was asked for is printed on standard output, as text or with `--json` as one JSON value;
 progress and errors go to standard error. The exit status is one of `Status`.
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Status.ERROR
     except KeyboardInterrupt:
         hint = ""
-        if chosen.command == "run" and chosen.resume:
+        if chosen.command == "all" or (chosen.command == "run" and chosen.resume):
             hint = "; the same command goes on from the parts that were finished"
         elif chosen.command == "run":
             hint = "; nothing was written (with --resume, finished parts are kept)"
@@ -114,6 +117,23 @@ def _parser() -> argparse.ArgumentParser:
         help="keep finished parts in OUT/NAME.SCALE.parts until the run is done, and go on from "
         "those that an interrupted run left there",
     )
+    every = command(
+        "all",
+        _all,
+        "run every experiment that has no result of this revision in OUT, compare each with its "
+        "record, and print one table",
+    )
+    every.add_argument(
+        "--scale", choices=("live", "paper"), default="paper", help="(default: %(default)s)"
+    )
+    every.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder for the results, and for the parts of an interrupted run; not the records' "
+        "(default: %(default)s)",
+    )
     show = command("show", _show, "the claims and verdicts of a recorded result")
     show.add_argument("name")
     show.add_argument(
@@ -164,30 +184,19 @@ def _list(chosen: argparse.Namespace) -> Status:
 
 
 def _run(chosen: argparse.Namespace) -> Status:
-    experiment = registry.get(chosen.name)
-    if chosen.scale not in experiment.SCALES:
+    scales = registry.get(chosen.name).SCALES
+    if chosen.scale not in scales:
         chosen.refuse(
             f"argument --scale: {chosen.name} has no scale {chosen.scale!r}; "
-            f"choose from {', '.join(experiment.SCALES)}"
+            f"choose from {', '.join(scales)}"
         )
     path: Path = chosen.out / f"{chosen.name}.json"
-    parts: Path | None = None
-    if chosen.resume:
-        parts = chosen.out / f"{chosen.name}.{chosen.scale}.parts"
     # Before the run: what is wrong with a folder is to be found out now, not after an hour, and the
     # record to compare with may be the one that is replaced.
     recorded = _record(chosen.name, chosen.compare)
-    _check_writable(path)
-
     started = time.perf_counter()
-    seeds = None if chosen.seeds is None else tuple(range(chosen.seeds))
-    result = experiment.run(chosen.scale, seeds, progress=True, resume=parts)
-    records.save(path, experiment.to_record(result))
+    here = _run_into(path, chosen.scale, chosen.seeds, resume=chosen.resume)
     seconds = time.perf_counter() - started
-    if parts is not None:  # all in the result now
-        shutil.rmtree(parts, ignore_errors=True)
-
-    here = records.summary(path)
     comparison = None if recorded is None else compare(here, recorded)
     if chosen.json:
         _print_json(
@@ -202,6 +211,74 @@ def _run(chosen: argparse.Namespace) -> Status:
         print(f"{path} written after {seconds:.0f} s")
     differ = comparison is not None and comparison.agrees is False
     return Status.VERDICTS_DIFFER if differ else Status.OK
+
+
+def _all(chosen: argparse.Namespace) -> Status:
+    if chosen.out.resolve() == RESULTS.resolve():
+        chosen.refuse(f"argument --out: {chosen.out} holds the records to compare with")
+    head = ("experiment", "seconds", "verdicts", "as on record")
+    rows = [head]
+    differing: list[str] = []
+    seconds = 0.0
+    for name in registry.NAMES:
+        recorded = _record(name, None)
+        path = chosen.out / f"{name}.json"
+        here = _finished(path, chosen.scale)
+        if here is None:
+            print(f"{name}: running", file=sys.stderr)
+            here = _run_into(path, chosen.scale, resume=True)
+        comparison = None if recorded is None else compare(here, recorded)
+        agree = [] if comparison is None else [c for c in comparison.claims if c.agrees]
+        rows.append(
+            (
+                name,
+                f"{here.provenance['wall_seconds']:.0f}",
+                str(len(here.claims)),
+                str(len(agree)) if comparison and not comparison.obstacle else "not compared",
+            )
+        )
+        seconds += here.provenance["wall_seconds"]
+        if comparison is not None and comparison.agrees is False:
+            differing += [
+                f"{c.id}: {c.here.verdict} here, {c.recorded.verdict} on record"
+                for c in comparison.claims
+                if c.agrees is False and c.here and c.recorded
+            ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    print(f"{seconds / 60:.0f} minutes in all; the results are in {chosen.out}")
+    for line in differing:
+        print(f"DOES NOT AGREE: {line}")
+    return Status.VERDICTS_DIFFER if differing else Status.OK
+
+
+def _finished(path: Path, scale: str) -> Summary | None:
+    """The result of an earlier call, if this revision of the package made it at this scale."""
+    if not path.exists():
+        return None
+    found = records.summary(path)
+    now = records.revision()
+    made = found.provenance["revision"]
+    return found if found.scale == scale and made == now and "-dirty" not in now else None
+
+
+def _run_into(path: Path, scale: str, count: int | None = None, *, resume: bool) -> Summary:
+    """Run the experiment that a file is named after, and write its result there.
+
+    With `resume`, finished parts are kept beside it until then, and found again.
+    """
+    _check_writable(path)
+    experiment = registry.get(path.stem)
+    parts = path.with_suffix(f".{scale}.parts") if resume else None
+    seeds = None if count is None else tuple(range(count))
+    result = experiment.run(scale, seeds, progress=True, resume=parts)
+    records.save(path, experiment.to_record(result))
+    if parts is not None:  # all in the result now
+        shutil.rmtree(parts, ignore_errors=True)
+    return records.summary(path)
 
 
 def _record(name: str, folder: Path | None) -> Summary | None:

@@ -185,6 +185,69 @@ def test_without_resume_the_parts_of_another_run_are_left_alone(toss):
     assert parts.exists()
 
 
+# all
+
+
+@pytest.fixture
+def only_toss(toss, monkeypatch):
+    """The toss is all there is, and the package is as committed, at revision abc."""
+    monkeypatch.setattr(registry, "NAMES", ("toss",))
+    monkeypatch.setattr(records, "revision", lambda: "abc")
+    return toss
+
+
+def test_all_runs_at_paper_scale_and_tells_how_many_verdicts_agree(only_toss, capsys):
+    keep(only_toss, 1.5, 1.1, 1.2, scale="paper")
+    assert main(["all"]) == 0
+    printed = capsys.readouterr().out
+    assert only_toss.called[0]["scale"] == "paper"
+    assert only_toss.recorded(Path("runs")) == only_toss.result(2.0, 3.0, 4.0, scale="paper")
+    assert [line.split() for line in printed.splitlines()[:2]] == [
+        ["experiment", "seconds", "verdicts", "as", "on", "record"],
+        ["toss", "0", "1", "1"],
+    ]
+    assert "0 minutes in all; the results are in runs" in printed
+
+
+def test_all_names_the_verdicts_that_differ_and_leaves_the_records(only_toss, capsys):
+    keep(only_toss, 0.5, 0.7, 0.6, scale="paper")
+    before = Path("results/toss.json").read_text()
+    assert main(["all"]) == 3
+    printed = capsys.readouterr().out
+    assert "DOES NOT AGREE: toss.heads: holds here, does not hold on record" in printed
+    assert Path("results/toss.json").read_text() == before
+
+
+def test_all_does_not_run_again_what_this_revision_has_run(only_toss, monkeypatch):
+    assert main(["all"]) == 0
+    assert main(["all"]) == 0
+    assert len(only_toss.called) == 1
+    assert main(["all", "--scale", "live"]) == 0
+    assert len(only_toss.called) == 2
+    monkeypatch.setattr(records, "revision", lambda: "abd")
+    assert main(["all", "--scale", "live"]) == 0
+    assert len(only_toss.called) == 3
+
+
+def test_all_keeps_the_parts_of_an_interrupted_run(only_toss, monkeypatch, capsys):
+    def interrupted(*_, resume, **__):
+        resume.mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(only_toss, "run", interrupted)
+    assert main(["all"]) == 130
+    assert "goes on from the parts that were finished" in capsys.readouterr().err
+    assert Path("runs/toss.paper.parts").is_dir()
+
+
+def test_all_does_not_write_over_the_records(only_toss, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["all", "--out", "results"])
+    assert exit_.value.code == 2
+    assert "holds the records to compare with" in capsys.readouterr().err
+    assert only_toss.called == []
+
+
 @pytest.mark.parametrize("count", ["0", "-1", "two", "1.5"])
 def test_a_number_of_seeds_is_one_or_more(count, toss, capsys):
     with pytest.raises(SystemExit) as exit_:
