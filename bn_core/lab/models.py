@@ -109,6 +109,81 @@ def sigmoid_network(
     return nn.Sequential(layers)
 
 
+def dense_network(
+    widths: Sequence[int] = (784, 128, 10),
+    normalization: Callable[[int], nn.Module] | None = None,
+    *,
+    activation: Callable[[], nn.Module] = nn.ReLU,
+    init_std: float | Callable[[int, int], float] | None = None,
+    generator: torch.Generator | None = None,
+) -> nn.Sequential:
+    """Build a fully connected network of any widths, with any nonlinearity.
+
+    The layers have names: `flatten`, then `linear1`, `norm1`, `activation1` and so on for each
+    hidden layer, and a last linear layer.
+
+    Args:
+        widths: numbers of inputs, of units in each hidden layer, and of outputs; at least two
+            numbers, each at least 1.
+        normalization: as for `figure1_network`.
+        activation: called to make each nonlinearity.
+        init_std: standard deviation of the Gaussian that a layer's weights are drawn from;
+            positive. One number for all layers, or a function of a layer's numbers of inputs and
+            outputs; by default `he_std`, made for ReLU. Biases start at zero.
+        generator: source of the weights. Equal generators give equal weights, but for their scale,
+            with any normalization, activation and `init_std`.
+
+    Returns:
+        A network from (m, ...), flattened to (m, widths[0]), to class scores (m, widths[-1]).
+
+    Raises:
+        ValueError: too few widths or one below 1, or a standard deviation is not positive.
+    """
+    if len(widths) < 2 or min(widths) < 1:
+        raise ValueError(
+            f"dense_network: widths is {tuple(widths)}; give at least two numbers, each at least "
+            "1, say (784, 128, 10)"
+        )
+    rule = he_std if init_std is None else init_std
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    for i, (inputs, outputs) in enumerate(pairwise(widths), 1):
+        std = rule(inputs, outputs) if callable(rule) else rule
+        if not std > 0:
+            raise ValueError(
+                f"dense_network: init_std is {std} for {inputs} inputs and {outputs} outputs; it "
+                "must be positive (say 0.1)"
+            )
+        hidden = i < len(widths) - 1
+        linear = nn.Linear(inputs, outputs, bias=normalization is None or not hidden)
+        layers[f"linear{i}"] = _gaussian(linear, std, generator)
+        if not hidden:
+            continue
+        if normalization is not None:
+            layers[f"norm{i}"] = normalization(outputs)
+        layers[f"activation{i}"] = activation()
+    return nn.Sequential(layers)
+
+
+def he_std(inputs: int, outputs: int = 1) -> float:
+    """The standard deviation of weights that keeps the mean square of a signal through ReLUs.
+
+    A ReLU halves the mean square of what is symmetric about 0; weights of variance 2 / inputs make
+    up for it, on average over the weights.
+
+    Args:
+        inputs: of the layer, at least 1.
+        outputs: of the layer; they do not matter.
+
+    Raises:
+        ValueError: inputs is below 1.
+
+    Source: He et al. (2015), section 2.2.
+    """
+    if inputs < 1:
+        raise ValueError(f"he_std: inputs is {inputs}; it must be at least 1")
+    return math.sqrt(2 / inputs)
+
+
 def xavier_std(inputs: int, outputs: int, slope: float = 1.0) -> float:
     """The standard deviation of weights that keeps variances, forward and backward, on average.
 

@@ -1,4 +1,4 @@
-"""The network of Figure 1, and deeper ones."""
+"""The network of Figure 1, deeper ones and others."""
 
 import math
 
@@ -10,7 +10,9 @@ from bn_core import BatchNorm1d, BatchNorm2d
 from bn_core.lab.models import (
     centre_on_half,
     convolutional_network,
+    dense_network,
     figure1_network,
+    he_std,
     sigmoid_network,
     xavier_std,
 )
@@ -172,12 +174,56 @@ def test_centring_needs_a_bias():
         centre_on_half(deep(2, BatchNorm1d))
 
 
+# Any widths and any nonlinearity
+
+
+def dense(*args, **options):
+    return dense_network(*args, generator=torch.Generator().manual_seed(3), **options)
+
+
+@pytest.mark.parametrize("normalization", [None, BatchNorm1d])
+def test_a_dense_network_of_the_right_widths_is_that_of_figure_1(normalization):
+    ours = dense((784, 100, 100, 100, 10), normalization, activation=nn.Sigmoid, init_std=0.1)
+    x = torch.rand(5, 28, 28)
+    torch.testing.assert_close(ours(x), seeded(normalization)(x))
+
+
+def test_layers_of_a_dense_network_have_the_names_that_are_said():
+    names = [name for name, _ in dense((4, 3, 3, 2), BatchNorm1d).named_children()]
+    assert names == [
+        "flatten", "linear1", "norm1", "activation1", "linear2", "norm2", "activation2", "linear3",
+    ]  # fmt: skip
+
+
+def test_the_nonlinearity_of_a_dense_network_is_a_switch_and_leaves_the_weights_alone():
+    relu, tanh = dense(), dense(activation=nn.Tanh)
+    assert isinstance(relu.activation1, nn.ReLU)
+    assert isinstance(tanh.activation1, nn.Tanh)
+    torch.testing.assert_close(relu.state_dict(), tanh.state_dict())
+
+
+def test_a_dense_network_starts_with_variance_two_over_the_inputs_unless_told_otherwise():
+    assert dense().linear1.weight.std().item() == pytest.approx((2 / 784) ** 0.5, rel=0.01)
+    ruled = dense((784, 300, 10), init_std=xavier_std)
+    assert ruled.linear1.weight.std().item() == pytest.approx((2 / 1084) ** 0.5, rel=0.01)
+
+
+def test_weights_of_variance_two_over_the_inputs_keep_the_mean_square_through_relus():
+    net = dense((400, *[400] * 10, 1))
+    x = torch.randn(200, 400, generator=torch.Generator().manual_seed(0))
+    assert 0.5 < net[:-1](x).square().mean() / (x.relu().square().mean()) < 2
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: sigmoid_network(0), "depth is 0"),
         (lambda: sigmoid_network(2, width=0), "width is 0"),
         (lambda: sigmoid_network(2, init_std=lambda i, o: 0.0), "init_std is 0.0 for 784 inputs"),
+        (lambda: dense_network((784,)), r"widths is \(784,\); give at least two"),
+        (lambda: dense_network((784, 0, 10)), r"widths is \(784, 0, 10\)"),
+        (lambda: dense_network(init_std=0.0), "init_std is 0.0 for 784 inputs and 128 outputs"),
+        (lambda: he_std(0), "inputs is 0"),
         (lambda: xavier_std(0, 10), "inputs is 0"),
         (lambda: xavier_std(10, 0), "outputs is 0"),
         (lambda: xavier_std(10, 10, slope=-1), "slope is -1"),
