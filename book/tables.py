@@ -2,7 +2,8 @@
 
 The directive ``{speed}`` draws results/bench.json; ``{refusals}`` gives the package each bad input
 of ``book.refusals`` and writes down what it says; ``{instruments}`` runs ``book.instruments`` and
-shows its source and its pictures.
+shows its source and its pictures. The scoreboard's tables are Markdown, with headings, citations
+and links, and are put into its page before that is read.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import base64
 import html
 import inspect
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from bn_core.experiments import records
+from bn_core.experiments import records, report
 from bn_core.lab.plots import PIXELS
 from book import bench, instruments, refusals
 from book.facts import table
@@ -148,9 +151,23 @@ class Refusals(SphinxDirective):
         return [nodes.definition_list("", *items, classes=["refusals"])]
 
 
+def _fill_scoreboard(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the tables made of results/ where the page of the scoreboard asks for them."""
+    if page != "scoreboard":
+        return
+    for make in (report.tally, report.shortfalls, report.scoreboard):
+        marker = f"<!-- {make.__name__} -->"
+        count = source[0].count(marker)
+        if count != 1:
+            raise ExtensionError(f"scoreboard.md: {marker} is there {count} times; put it once")
+        with chdir(app.srcdir):  # links are written as seen from the page
+            source[0] = source[0].replace(marker, make(Path("results")).data)
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives with Sphinx."""
     app.add_directive("speed", Speed)
     app.add_directive("refusals", Refusals)
     app.add_directive("instruments", Instruments)
+    app.connect("source-read", _fill_scoreboard)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,6 +1,7 @@
 """What is printed of claims: effects, verdicts and tables of both, as Markdown."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from os.path import normpath
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from IPython.display import Markdown
 
 from bn_core.experiments import records, registry
-from bn_core.experiments.claims import OWN, Claim, Effect, Judgement, judge
+from bn_core.experiments.claims import OWN, Claim, Effect, Judgement, Verdict, judge
 
 
 def spread(effects: Sequence[Effect], unit: str) -> str:
@@ -74,8 +75,33 @@ def verdict_table(claims: Sequence[Claim[Any]], results: Mapping[str, Any]) -> M
     return _table(["Claim, source, criterion", *results], rows)
 
 
+def tally(folder: Path) -> Markdown:
+    """How many claims of every record in a folder hold, by whose claims they are.
+
+    Args:
+        folder: as for `scoreboard`.
+
+    Raises:
+        bn_core.experiments.records.RecordError: one of its JSON files is not a record.
+        FileNotFoundError: it holds no record of an experiment.
+    """
+    claims = [claim for summary in _summaries(folder) for claim in summary.claims]
+    counts: dict[str, Counter[str]] = {}
+    for claim in claims:
+        key = claim.source.partition(", ")[0]
+        counts.setdefault(key, Counter())[claim.verdict] += 1
+    ordered = sorted(counts, key=lambda key: (key == OWN, -counts[key].total(), key))
+    rows = [[_cited(key), *_row(counts[key])] for key in ordered]
+    rows.append(["**all**", *_row(Counter(claim.verdict for claim in claims))])
+    return _table(["Claims of", "in all", *Verdict], rows)
+
+
+def _row(counts: Counter[str]) -> list[str]:
+    return [str(counts.total()), *(str(counts[verdict]) for verdict in Verdict)]
+
+
 def scoreboard(folder: Path) -> Markdown:
-    """Every claim of every record in a folder, with its source, effect and verdict.
+    """Every claim of every record in a folder: a section for each, in the order of the chapters.
 
     Made of the records alone, without running or judging anything. The links lead to the chapter
     and to the record as seen from where the folder is seen.
@@ -87,46 +113,88 @@ def scoreboard(folder: Path) -> Markdown:
         bn_core.experiments.records.RecordError: one of its JSON files is not a record.
         FileNotFoundError: it holds no record of an experiment.
     """
+    sections = []
+    for each in _summaries(folder):
+        if not each.claims:
+            continue
+        rows = [
+            [
+                f"{claim.statement} *Holds if: {claim.criterion}.*",
+                _cited(claim.source),
+                spread(claim.effects, claim.unit),
+                f"**{claim.verdict}**",
+            ]
+            for claim in each.claims
+        ]
+        head = ["Claim, criterion", "Source", "Effect, lowest to highest", "Verdict"]
+        number = _number(each.experiment)
+        title = f"Chapter {number}: {each.title}" if number else each.title
+        sections += [f"## {title}", _origin(each, folder), _table(head, rows).data]
+    return Markdown("\n\n".join(sections))
+
+
+def shortfalls(folder: Path) -> Markdown:
+    """The claims of others that do not hold, or only in some seeds, as a list.
+
+    Args:
+        folder: as for `scoreboard`.
+
+    Raises:
+        bn_core.experiments.records.RecordError: one of its JSON files is not a record.
+        FileNotFoundError: it holds no record of an experiment.
+    """
+    lines = [
+        f"- **{claim.verdict}** ({spread(claim.effects, claim.unit)}): {claim.statement} "
+        f"{_cited(claim.source)}{_see(each.experiment, folder)}"
+        for each in _summaries(folder)
+        for claim in each.claims
+        if claim.verdict != Verdict.HOLDS and claim.source != OWN
+    ]
+    return Markdown("\n".join(lines or ["None."]))
+
+
+def _see(experiment: str, folder: Path) -> str:
+    number = _number(experiment)
+    return f"; [chapter {number}]({_chapter(experiment, folder)})" if number else ""
+
+
+def _number(experiment: str) -> int | None:
+    """Of the chapter that shows an experiment, if there is one."""
+    if experiment not in registry.CHAPTERS:
+        return None
+    return int(registry.CHAPTERS[experiment].partition("_")[0])
+
+
+def _chapter(experiment: str, folder: Path) -> str:
+    """The path to that chapter, as seen from where the folder is seen."""
+    chapters = normpath(folder / ".." / "chapters")
+    return Path(chapters, f"{registry.CHAPTERS[experiment]}.ipynb").as_posix()
+
+
+def _summaries(folder: Path) -> list[records.Summary]:
     found = records.summaries(folder)
     if not found:
         raise FileNotFoundError(
-            f"report.scoreboard: {folder} holds no record of an experiment; `make paper` makes them"
+            f"report: {folder} holds no record of an experiment; `make paper` makes them"
         )
-    rows = [
-        [
-            f"{claim.statement} Holds if: {claim.criterion}.",
-            _cited(claim.source),
-            f"{spread(claim.effects, claim.unit)}, {_seeds(claim)}",
-            f"**{claim.verdict}**",
-            ", ".join([*_chapter(each.experiment, folder), _record(each)]),
-        ]
-        for each in found
-        for claim in each.claims
-    ]
-    return _table(
-        ["Claim, criterion", "Source", "Effect, lowest to highest", "Verdict", "See"], rows
+    return found
+
+
+def _origin(summary: records.Summary, folder: Path) -> str:
+    """Where an experiment is shown, and what its record is of."""
+    made = summary.provenance
+    seeds = f"{len(summary.seeds)} seed" + "s" * (len(summary.seeds) > 1)
+    record = (
+        f"{{download}}`record <{summary.path.as_posix()}>` of {summary.scale} scale, {seeds}, made "
+        f"on {made['date']} at revision `{made['revision']}`"
     )
-
-
-def _seeds(claim: Judgement) -> str:
-    return f"{len(claim.effects)} seed" + "s" * (len(claim.effects) > 1)
-
-
-def _chapter(experiment: str, folder: Path) -> list[str]:
-    """The link to the chapter that shows an experiment, if there is one."""
-    if experiment not in registry.CHAPTERS:
-        return []
-    name = registry.CHAPTERS[experiment]
-    path = Path(normpath(folder / ".." / "chapters" / f"{name}.ipynb"))
-    return [f"[chapter {int(name.partition('_')[0])}]({path.as_posix()})"]
-
-
-def _record(summary: records.Summary) -> str:
-    return f"{{download}}`{summary.scale} scale <{summary.path.as_posix()}>`"
+    if _number(summary.experiment) is None:
+        return f"The {record}."
+    return f"[The chapter]({_chapter(summary.experiment, folder)}); the {record}."
 
 
 def _cited(source: str) -> str:
-    """The source with its key as a citation, if it has one."""
+    """The source with its key as a citation, if it has one, and the section, if it names one."""
     if source == OWN:
         return source
     key, comma, section = source.partition(", ")

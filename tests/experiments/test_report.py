@@ -8,7 +8,14 @@ import pytest
 
 from bn_core.experiments import records, registry
 from bn_core.experiments.claims import Claim, Effect, Verdict
-from bn_core.experiments.report import judge_all, scoreboard, spread, verdict_table
+from bn_core.experiments.report import (
+    judge_all,
+    scoreboard,
+    shortfalls,
+    spread,
+    tally,
+    verdict_table,
+)
 
 CLAIM = Claim(
     id="x.faster",
@@ -70,20 +77,53 @@ def test_the_scoreboard_has_a_row_for_every_claim_on_record(tmp_path, toss, monk
     folder = tmp_path / "results"
     records.save(folder / "toss.json", toss.to_record(toss.result(2.0, 3.0, scale="paper")))
     monkeypatch.chdir(tmp_path)
-    head, _, row = scoreboard(Path("results")).data.splitlines()
-    assert head == "| Claim, criterion | Source | Effect, lowest to highest | Verdict | See |"
-    assert row == (
-        "| Heads it is. Holds if: heads > 1x in every seed. | {cite:t}`ioffe2015`, section 0 "
-        "| 2.00 to 3.00x, 2 seeds | **holds** "
-        "| [chapter 7](chapters/07_coins.ipynb), {download}`paper scale <results/toss.json>` |"
+    title, _, origin, _, head, _, row = scoreboard(Path("results")).data.splitlines()
+    assert title == "## Chapter 7: Tossing coins"
+    assert origin == (
+        "[The chapter](chapters/07_coins.ipynb); the {download}`record <results/toss.json>` of paper "
+        "scale, 2 seeds, made on 2026-01-31 at revision `abc`."
     )
+    assert head == "| Claim, criterion | Source | Effect, lowest to highest | Verdict |"
+    assert row == (
+        "| Heads it is. *Holds if: heads > 1x in every seed.* | {cite:t}`ioffe2015`, section 0 "
+        "| 2.00 to 3.00x | **holds** |"
+    )
+
+
+def test_the_scoreboard_is_in_the_order_of_the_chapters():
+    folder = Path(__file__).parents[2] / "results"
+    lines = scoreboard(folder).data.splitlines()
+    titles = [line.partition(": ")[2] for line in lines if line.startswith("## ")]
+    in_order = [registry.get(name).TITLE for name in registry.NAMES]
+    assert titles == [title for title in in_order if title in titles]
+
+
+def test_claims_of_others_that_do_not_hold_are_listed(tmp_path, toss, monkeypatch):
+    monkeypatch.setitem(registry.CHAPTERS, "toss", "07_coins")
+    folder = tmp_path / "results"
+    monkeypatch.chdir(tmp_path)
+    records.save(folder / "toss.json", toss.to_record(toss.result(2.0, 3.0)))
+    assert shortfalls(Path("results")).data == "None."
+    records.save(folder / "toss.json", toss.to_record(toss.result(2.0, 0.5)))
+    assert shortfalls(Path("results")).data == (
+        "- **mixed** (0.50 to 2.00x): Heads it is. {cite:t}`ioffe2015`, section 0; "
+        "[chapter 7](chapters/07_coins.ipynb)"
+    )
+
+
+def test_the_tally_counts_verdicts_by_source_and_in_all(tmp_path, toss):
+    records.save(tmp_path / "toss.json", toss.to_record(toss.result(2.0, 0.5)))
+    head, _, paper, everything = tally(tmp_path).data.splitlines()
+    assert head == "| Claims of | in all | holds | does not hold | mixed |"
+    assert paper == "| {cite:t}`ioffe2015` | 1 | 0 | 0 | 1 |"
+    assert everything == "| **all** | 1 | 0 | 0 | 1 |"
 
 
 def test_the_scoreboard_runs_and_judges_nothing(tmp_path, toss, monkeypatch):
     records.save(tmp_path / "toss.json", toss.to_record(toss.result(2.0, 3.0)))
     monkeypatch.setattr(registry, "NAMES", ())
     monkeypatch.setattr(registry, "get", lambda _: pytest.fail("it asked for the experiment"))
-    assert "| **holds** | {download}`live scale <" in scoreboard(tmp_path).data
+    assert scoreboard(tmp_path).data.endswith("| 2.00 to 3.00x | **holds** |")
 
 
 def test_links_are_as_seen_from_the_page_that_sees_the_folder(tmp_path, toss, monkeypatch):
@@ -91,9 +131,9 @@ def test_links_are_as_seen_from_the_page_that_sees_the_folder(tmp_path, toss, mo
     records.save(tmp_path / "results" / "toss.json", toss.to_record(toss.result(2.0)))
     (tmp_path / "chapters").mkdir()
     monkeypatch.chdir(tmp_path / "chapters")
-    row = scoreboard(Path("../results")).data.splitlines()[-1]
-    assert "(../chapters/07_coins.ipynb)" in row
-    assert "<../results/toss.json>" in row
+    board = scoreboard(Path("../results")).data
+    assert "(../chapters/07_coins.ipynb)" in board
+    assert "<../results/toss.json>" in board
 
 
 def test_the_books_scoreboard_has_every_claim_of_the_books_records():
@@ -101,7 +141,7 @@ def test_the_books_scoreboard_has_every_claim_of_the_books_records():
     table = scoreboard(folder).data
     for summary in records.summaries(folder):
         for claim in summary.claims:
-            cell = f"{claim.statement} Holds if: {claim.criterion}.".replace("|", "\\|")
+            cell = f"{claim.statement} *Holds if: {claim.criterion}.*".replace("|", "\\|")
             assert f"| {cell} |" in table
 
 
