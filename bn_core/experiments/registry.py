@@ -19,6 +19,9 @@ CHAPTERS = {
     "feature_maps": "08_convolutions",
     "figure1": "09_activations_over_time",
     "figure1_settings": "09_activations_over_time",
+    "sigmoid_depth": "12_saturating_nonlinearities",
+    "accelerating": "13_accelerating",
+    "inside_a_network": "14_inside_a_network",
 }
 NAMES = tuple(CHAPTERS)
 
