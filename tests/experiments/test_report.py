@@ -80,8 +80,8 @@ def test_the_scoreboard_has_a_row_for_every_claim_on_record(tmp_path, toss, monk
     title, _, origin, _, head, _, row = scoreboard(Path("results")).data.splitlines()
     assert title == "## Chapter 7: Tossing coins"
     assert origin == (
-        "[The chapter](chapters/07_coins.ipynb); the {download}`record <results/toss.json>` of paper "
-        "scale, 2 seeds, made on 2026-01-31 at revision `abc`."
+        "[The chapter](chapters/07_coins.ipynb); the {download}`record <results/toss.json>` of "
+        "paper scale, 2 seeds, made on 2026-01-31 at revision `abc`."
     )
     assert head == "| Claim, criterion | Source | Effect, lowest to highest | Verdict |"
     assert row == (
