@@ -620,3 +620,73 @@ def shapes_before_and_after(
         f"{title}. Histograms of a batch before and after it is normalized, the standard normal "
         f"density dashed beside the latter. {'. '.join(words)}.",
     )
+
+
+def factors(
+    panels: Mapping[Look, Mapping[str, float]], *, title: str, quantity: str, total: str = "all"
+) -> Drawing:
+    """A factor as the product of others: arrows end to end on a logarithmic axis, one panel each.
+
+    On a logarithmic axis products are sums: an arrow's length is the logarithm of its factor, and
+    the last arrow of a panel is as long as the others together. A factor below 1 points left.
+
+    Args:
+        panels: for each series, its factors by name in the order of multiplication, positive.
+        title: what is found.
+        quantity: what the axis counts.
+        total: name of the product.
+
+    Raises:
+        ValueError: a factor that is not positive.
+    """
+    for look, parts in panels.items():
+        if not all(part > 0 for part in parts.values()):
+            raise ValueError(
+                f"factors: series {look.label!r} has the factors {list(parts.values())}; each must "
+                "be positive"
+            )
+    words = []
+    with rc_context(STYLE):
+        rows = [len(parts) + 1 for parts in panels.values()]
+        figure = Figure(
+            figsize=(WIDTH, 1.0 + 0.34 * sum(rows) + 0.4 * len(rows)), layout="constrained"
+        )
+        grid = figure.subplots(len(rows), 1, sharex=True, height_ratios=rows, squeeze=False)[:, 0]
+        reached = [1.0]
+        for axes, (look, parts) in zip(grid, panels.items(), strict=True):
+            start = 1.0
+            names = [*parts, total]
+            for row, name in enumerate(names):
+                begin, end = (1.0, start) if name == total else (start, start * parts[name])
+                axes.annotate(
+                    "", (end, row), (begin, row), zorder=3,
+                    arrowprops={
+                        "arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "mutation_scale": 11,
+                        "linewidth": 2.4 if name == total else 1.8,
+                        "color": INK if name == total else COLOURS[look.colour],
+                    },
+                )  # fmt: skip
+                axes.text(
+                    max(begin, end) * 1.08, row, f"×{end / begin:.2g}", va="center", fontsize=9.5
+                )
+                if name != total:
+                    axes.plot([end, end], [row, row + 1], color=FAINT, linewidth=0.8, linestyle=":")
+                start = end
+                reached += [begin, end]
+            axes.set_yticks(range(len(names)), names)
+            axes.set_ylim(len(names) - 0.4, -0.6)
+            axes.set_title(look.label, fontweight="normal")
+            axes.axvline(1, color=FAINT, linewidth=1)
+            told = ", ".join(f"{name} {part:.2g}" for name, part in parts.items())
+            words.append(f"{look.label}: {told}; {total} {start:.2g}")
+        axes.set_xscale("log")
+        axes.set_xlim(0.8 * min(reached), 1.6 * max(reached))
+        ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50) if min(reached) <= t <= 1.5 * max(reached)]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel(quantity)
+        headline(figure, title)
+    return Drawing(
+        figure,
+        f"{title}. Arrows end to end on a logarithmic axis of {quantity}. {'. '.join(words)}.",
+    )

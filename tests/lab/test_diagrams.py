@@ -54,6 +54,14 @@ def shapes():
     return diagrams.shapes_before_and_after({"lone": (x, (x - 1) / 3**0.5)}, title="A finding")
 
 
+def products():
+    return diagrams.factors(
+        {BLUE: {"first": 2.0, "second": 6.0}, ORANGE: {"first": 4.0, "second": 0.5}},
+        title="A finding",
+        quantity="times fewer steps",
+    )
+
+
 def graph():
     return diagrams.computation(
         {"$x$": (0, 0), "$\\hat x$\nline 3": (1, 0), "$\\sigma^2$": (0.5, 1)},
@@ -68,7 +76,7 @@ def three():
 
 
 # Functions of this file that draw one picture each; add one for each function of the module.
-ALL = [fits, modes, routes, means, joined, cloud, shapes, graph, three]
+ALL = [fits, modes, routes, means, joined, cloud, shapes, graph, three, products]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -146,3 +154,11 @@ def test_of_three_examples_the_part_sent_on_is_what_the_compact_gradient_leaves(
     assert words.endswith("has length 1.41.")
     with pytest.raises(ValueError, match="not all equal"):
         diagrams.three_examples([1.0, 1.0, 1.0], [1.0, 2.0, 0.0], title="A finding")
+
+
+def test_factors_are_told_with_their_product():
+    words = products().description
+    assert "here: first 2, second 6; all 12." in words
+    assert "there: first 4, second 0.5; all 2." in words
+    with pytest.raises(ValueError, match="must be positive"):
+        diagrams.factors({BLUE: {"none": 0.0}}, title="A finding", quantity="steps")
