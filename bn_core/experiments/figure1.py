@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from bn_core.experiments.claims import Claim, Effect
 from bn_core.experiments.registry import choose_seeds
 from bn_core.lab.data import ImageSet, load
 from bn_core.lab.models import figure1_network
-from bn_core.lab.probes import EvaluationRecorder, movement
+from bn_core.lab.probes import EvaluationRecorder, counts, movement
 from bn_core.lab.stack import Stack
 from bn_core.lab.sweeps import Report, run_all
 from bn_core.lab.training import Training, accuracy, predict, train_stack
@@ -37,6 +37,7 @@ from bn_core.layers import BatchNorm1d
 NAME = "figure1"
 TITLE = "Test accuracy and the inputs of a sigmoid over training (Figure 1)"
 BATCH_SIZE = 60  # section 4.1
+EDGES = np.linspace(-12, 12, 97)  # of the histograms
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,25 @@ SCALES = {
 
 
 @dataclass(frozen=True)
+class Histograms:
+    """How what enters the last hidden sigmoid was distributed, at some of the steps of a run.
+
+    Attributes:
+        steps: (histograms,) some of the run's steps, about evenly spaced in their logarithm.
+        edges: (bins + 1,) of the bins, evenly spaced. A value on an edge is in the bin above it;
+            the first and the last bin also count what lies beyond them.
+        typical: (histograms, bins) how many test examples send a value between two edges into the
+            typical unit.
+        units: (histograms, bins) the same, summed over all units.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    edges: list[float] = field(default_factory=list)
+    typical: list[list[int]] = field(default_factory=list)
+    units: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Run:
     """What was measured while one network was trained.
 
@@ -101,6 +121,8 @@ class Run:
             the sigmoid; without batch normalization there is nothing between, and it is the same.
         diverged_at: step at which the loss was no longer finite, or None.
         seconds: wall time of the arm's networks, divided by their number.
+        histograms: of what enters the typical unit, and all units; empty in a record that was made
+            before there were any.
     """
 
     arm: str
@@ -115,6 +137,7 @@ class Run:
     movement_before_norm: list[float]
     diverged_at: int | None
     seconds: float
+    histograms: Histograms = field(default_factory=Histograms)
 
     def steps_to(self, target: float) -> int | None:
         """First recorded step at which the test accuracy was at least `target`, or None."""
@@ -238,6 +261,7 @@ def _run_arm(job: tuple[Arm, tuple[int, ...], Scale], report: Report) -> list[Ru
     data = _digits(size.data)
     stack = stack_of_networks(arm.batch_norm, arm.init_std, seeds)
     networks = [stack.unstack(s) for s in range(len(seeds))]
+    histograms_at = set(histogram_at(size.steps))
     before, after = ("norm3", "sigmoid3") if arm.batch_norm else ("sigmoid3", "sigmoid3")
     with ExitStack() as recording:
         recorders = [
@@ -249,12 +273,14 @@ def _run_arm(job: tuple[Arm, tuple[int, ...], Scale], report: Report) -> list[Ru
             measured: list[Mapping[str, Any]] = []
             for network, recorder in zip(networks, recorders, strict=True):
                 scores = predict(network, data.test_images)
+                entered = recorder.entered(after) if step in histograms_at else None
                 recorder.take(step)
                 measured.append(
                     {
                         "accuracy": accuracy(scores, data.test_labels),
                         "after": recorder.percentiles(after)[-1],
                         "before": recorder.percentiles(before)[-1],
+                        "counts": None if entered is None else counts(entered, EDGES),
                     }
                 )
             return measured
@@ -284,6 +310,11 @@ def _summary(arm: Arm, seed: int, training: Training, seconds: float) -> Run:
     moved = movement(inputs, training.steps)
     moved_before = movement(np.stack(training.measured["before"]), training.steps)
     typical = int(np.argsort(moved)[len(moved) // 2])
+    counted = {
+        step: of_units
+        for step, of_units in zip(training.steps, training.measured["counts"], strict=True)
+        if of_units is not None
+    }
     return Run(
         arm=arm.name,
         seed=seed,
@@ -297,6 +328,12 @@ def _summary(arm: Arm, seed: int, training: Training, seconds: float) -> Run:
         movement_before_norm=_rounded(moved_before),
         diverged_at=training.diverged_at,
         seconds=seconds,
+        histograms=Histograms(
+            steps=list(counted),
+            edges=EDGES.tolist(),
+            typical=[of_units[:, typical].tolist() for of_units in counted.values()],
+            units=[of_units.sum(1).tolist() for of_units in counted.values()],
+        ),
     )
 
 
@@ -313,6 +350,13 @@ def record_at(steps: int) -> list[int]:
         *range(10_000, steps, 500),
     ]
     return [step for step in spaced if step < steps] + [steps]
+
+
+def histogram_at(steps: int) -> list[int]:
+    """Those of `record_at` to take a histogram at: some 30, evenly spaced in the logarithm."""
+    recorded = np.array(record_at(steps))
+    spaced = np.geomspace(recorded[0], steps, 36)
+    return sorted({int(recorded[np.abs(recorded - step).argmin()]) for step in spaced})
 
 
 @lru_cache(maxsize=1)
@@ -443,7 +487,10 @@ def from_record(record: dict[str, Any]) -> Result:
         scale=record["scale"],
         arms=tuple(Arm(**arm) for arm in record["arms"]),
         seeds=tuple(record["seeds"]),
-        runs=tuple(Run(**run) for run in record["runs"]),
+        runs=tuple(
+            Run(**{**run, "histograms": Histograms(**run.get("histograms", {}))})
+            for run in record["runs"]
+        ),
         provenance=record["provenance"],
     )
 

@@ -11,7 +11,7 @@ strings "Infinity" and "-Infinity" for what they say.
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -41,7 +41,7 @@ def of(kind: Any) -> dict[str, Any]:
     Args:
         kind: str, bool, int, float, an enumeration, `Literal`, `list[X]`, `tuple[X, ...]`,
             `dict[str, X]`, `X | None`, or a dataclass of such. The metadata of a dataclass's field
-            are further keywords of its schema.
+            are further keywords of its schema, and a field that has a default may be absent.
 
     Raises:
         TypeError: another type, or one in which null would have two meanings.
@@ -49,7 +49,8 @@ def of(kind: Any) -> dict[str, Any]:
     if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         properties = {f.name: {**of(hints[f.name]), **f.metadata} for f in fields(kind)}
-        return _object(properties)
+        needed = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
+        return _object(properties, required=needed)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return {"enum": [member.value for member in kind]}
     origin, arguments = get_origin(kind), get_args(kind)

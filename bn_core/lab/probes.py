@@ -641,10 +641,24 @@ class EvaluationRecorder:
                     "the model without gradient inside the `with` block first"
                 )
         for name, seen in self._seen.items():
-            values = torch.cat([part.flatten(1) for part in seen]).double().cpu().numpy()
-            self._records[name].append(np.percentile(values, self._q, axis=0))
+            self._records[name].append(np.percentile(self._values(name), self._q, axis=0))
             seen.clear()
         self.steps.append(step)
+
+    def entered(self, layer: str) -> Array:
+        """What entered one layer since the last `take`, without gradient: (examples, units).
+
+        Raises:
+            RuntimeError: no forward pass has gone through it.
+            KeyError: a layer that was not chosen.
+        """
+        self._check_chosen(layer)
+        if not self._seen[layer]:
+            raise RuntimeError(
+                f"EvaluationRecorder.entered: nothing entered {layer!r} since the last take; run "
+                "the model without gradient inside the `with` block first"
+            )
+        return self._values(layer)
 
     def percentiles(self, layer: str) -> Array:
         """The records of one layer: (records, percentiles, units).
@@ -653,14 +667,23 @@ class EvaluationRecorder:
             RuntimeError: nothing was taken.
             KeyError: a layer that was not chosen.
         """
+        self._check_chosen(layer)
+        if not self.steps:
+            raise RuntimeError("EvaluationRecorder.percentiles: no record; call `take` first")
+        return np.stack(self._records[layer])
+
+    def _values(self, layer: str) -> Array:
+        values: Array = (
+            torch.cat([part.flatten(1) for part in self._seen[layer]]).double().cpu().numpy()
+        )
+        return values
+
+    def _check_chosen(self, layer: str) -> None:
         if layer not in self._records:
             raise KeyError(
                 f"EvaluationRecorder: layer {layer!r} was not recorded; "
                 f"{', '.join(self._records)} are"
             )
-        if not self.steps:
-            raise RuntimeError("EvaluationRecorder.percentiles: no record; call `take` first")
-        return np.stack(self._records[layer])
 
     def _hook(self, name: str) -> Callable[..., None]:
         def keep(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -674,6 +697,39 @@ class EvaluationRecorder:
             self._seen[name].append(inputs[0].detach())
 
         return keep
+
+
+def counts(values: Array, edges: ArrayLike) -> NDArray[np.int64]:
+    """How many of each unit's values lie between which edges.
+
+    Args:
+        values: (examples, units).
+        edges: (bins + 1,), evenly spaced, ascending. A value on an edge is in the bin above it.
+            The first and the last bin are open: what lies beyond them is counted in them.
+
+    Returns:
+        (bins, units); each column sums to the number of examples, less those that are NaN.
+
+    Raises:
+        ValueError: values are not of two axes, or there are fewer than 2 edges, or they are not
+            ascending and evenly spaced.
+    """
+    edges = np.asarray(edges, dtype=float)
+    spacing = np.diff(edges)
+    if edges.ndim != 1 or len(edges) < 2 or spacing[0] <= 0 or not np.allclose(spacing, spacing[0]):
+        raise ValueError(
+            f"counts: edges are {edges}; give at least 2, ascending and evenly spaced, as "
+            "np.linspace(-4, 4, 33) does"
+        )
+    if values.ndim != 2:
+        raise ValueError(
+            f"counts: values have shape {values.shape}; they must be (examples, units)"
+        )
+    bins, units = len(spacing), values.shape[1]
+    place = np.floor((values - edges[0]) / spacing[0]).clip(0, bins - 1)
+    place = np.nan_to_num(place, nan=bins).astype(np.int64)  # NaN: a bin more, left out below
+    flat = np.bincount((place * units + np.arange(units)).ravel(), minlength=(bins + 1) * units)
+    return flat.reshape(bins + 1, units)[:bins]
 
 
 def movement(percentiles: Array, steps: Sequence[int]) -> Array:

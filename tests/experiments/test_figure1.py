@@ -11,6 +11,7 @@ from bn_core.experiments import figure1, figure1_settings, records
 from bn_core.experiments.claims import Effect, judge
 from bn_core.experiments.figure1 import CLAIMS, Run
 from bn_core.lab.sweeps import Report
+from bn_core.lab.training import Training
 
 RESULTS = Path(__file__).parents[2] / "results"
 STEPS = [50, 100, 150, 1000]
@@ -104,6 +105,39 @@ def test_a_run_measures_every_arm_at_the_same_steps(short):
         assert r.movement[r.typical_unit] == sorted(r.movement)[50]
 
 
+def test_a_run_counts_every_test_example_once_for_each_unit(short):
+    for r in short.runs:
+        seen = r.histograms
+        assert seen.steps == figure1.histogram_at(120)
+        assert {len(row) for row in seen.typical + seen.units} == {len(seen.edges) - 1}
+        assert {sum(row) for row in seen.typical} == {1000}
+        assert {sum(row) for row in seen.units} == {1000 * 100}
+
+
+def test_the_percentiles_of_the_typical_unit_are_those_of_its_histogram(short):
+    for r in short.runs:
+        for step, row in zip(r.histograms.steps, r.histograms.typical, strict=True):
+            below = np.concatenate([[0], np.cumsum(row)]) / sum(row)
+            from_bins = np.interp([0.15, 0.5, 0.85], below, r.histograms.edges)
+            within = r.histograms.edges[1] - r.histograms.edges[0]
+            assert from_bins == pytest.approx(r.typical[r.steps.index(step)], abs=within)
+
+
+def test_steps_without_a_histogram_are_left_out():
+    percentiles = np.array([[-1.0] * 3, [0.0] * 3, [1.0] * 3])
+    measured = {
+        "accuracy": [0.5] * 3,
+        "after": [percentiles, percentiles + 1, percentiles],
+        "before": [percentiles] * 3,
+        "counts": [np.full((2, 3), 4), None, np.full((2, 3), 5)],
+    }
+    training = Training([10, 20, 30], [1.0] * 3, measured, diverged_at=35)
+    seen = figure1._summary(figure1.ARMS[0], 0, training, 1.0).histograms
+    assert seen.steps == [10, 30]
+    assert seen.typical == [[4, 4], [5, 5]]
+    assert seen.units == [[12, 12], [15, 15]]
+
+
 def test_without_normalization_nothing_stands_between_linear_layer_and_sigmoid(short):
     plain = short.one("plain", 3)
     assert plain.movement == plain.movement_before_norm
@@ -129,6 +163,24 @@ def test_a_seed_among_others_learns_what_it_learns_alone(short):
 def test_a_record_gives_the_result_back(short, tmp_path):
     records.save(tmp_path / "figure1.json", figure1.to_record(short))
     assert figure1.recorded(tmp_path) == short
+
+
+def test_a_record_from_before_there_were_histograms_has_none(short, tmp_path):
+    record = figure1.to_record(short)
+    for r in record["runs"]:
+        del r["histograms"]
+    records.save(tmp_path / "figure1.json", record)
+    loaded = figure1.recorded(tmp_path)
+    assert {len(r.histograms.steps) for r in loaded.runs} == {0}
+    assert loaded.runs[0] == replace(short.runs[0], histograms=figure1.Histograms())
+
+
+@pytest.mark.parametrize("steps", [50, 3_000, 50_000])
+def test_histograms_are_taken_at_recorded_steps_from_the_first_to_the_last(steps):
+    at = figure1.histogram_at(steps)
+    assert at == sorted(set(at) & set(figure1.record_at(steps)))
+    assert (at[0], at[-1]) == (10, steps)
+    assert len(at) <= 36
 
 
 @pytest.mark.parametrize("steps", [50, 120, 2_000, 10_000, 50_000])

@@ -32,6 +32,7 @@ class Outer:
     side: Literal["left", "right"]
     anything: Any
     share: float = field(metadata={"maximum": 1})
+    since: list[int] = field(default_factory=list)
 
 
 GOOD = {
@@ -46,6 +47,11 @@ GOOD = {
 
 def test_a_value_of_the_right_types_has_no_fault():
     assert schema.fault(GOOD, schema.of(Outer)) is None
+
+
+def test_a_field_with_a_default_may_be_absent_but_not_of_another_type():
+    assert schema.fault({**GOOD, "since": [2]}, schema.of(Outer)) is None
+    assert schema.fault({**GOOD, "since": 2}, schema.of(Outer)).startswith("since: 2")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import nn
 from bn_core.lab.probes import (
     EvaluationRecorder,
     arrivals,
+    counts,
     entering,
     gaussian_share_beyond,
     kurtosis,
@@ -41,6 +42,40 @@ def test_percentiles_are_those_of_what_enters_the_layer(convolutional):
     expected = np.percentile(entering.numpy(), [15, 50, 85], axis=0)
     assert recorder.steps == [7]
     np.testing.assert_allclose(recorder.percentiles("2"), expected[None], rtol=1e-6)
+
+
+def test_what_entered_can_be_looked_at_until_it_is_taken(convolutional):
+    images = torch.randn(40, 1, 5, 5)
+    with EvaluationRecorder(convolutional, ["2"]) as recorder, torch.no_grad():
+        convolutional(images[:25])
+        convolutional(images[25:])
+        entered = recorder.entered("2")
+        recorder.take(7)
+        np.testing.assert_array_equal(
+            np.percentile(entered, [15, 50, 85], 0)[None], recorder.percentiles("2")
+        )
+        with pytest.raises(RuntimeError, match="nothing entered '2' since the last take"):
+            recorder.entered("2")
+
+
+def test_counts_are_numpys_histogram_of_each_unit():
+    values = np.random.default_rng(0).normal(size=(500, 3))
+    edges = np.linspace(-5, 5, 41)
+    expected = np.stack([np.histogram(unit, edges)[0] for unit in values.T], axis=1)
+    np.testing.assert_array_equal(counts(values, edges), expected)
+
+
+def test_the_outer_bins_are_open_and_nan_is_counted_nowhere():
+    values = np.array([[-np.inf], [-7], [0.0], [0.5], [2.0], [np.inf], [np.nan]])
+    assert counts(values, [-1, 0, 1, 2]).ravel().tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("edges", [[0.0], [0, 1, 3], [1, 0], [[0, 1], [1, 2]]])
+def test_edges_that_are_not_evenly_spaced_are_refused(edges):
+    with pytest.raises(ValueError, match=r"(?s)counts: edges are .* evenly spaced"):
+        counts(np.zeros((2, 1)), edges)
+    with pytest.raises(ValueError, match=r"values have shape \(2,\)"):
+        counts(np.zeros(2), [0, 1])
 
 
 def test_training_passes_are_not_looked_at(convolutional):
@@ -82,8 +117,10 @@ def test_what_is_recorded_does_not_change_the_outputs(convolutional):
 def test_an_unknown_layer_is_named_with_those_there_are(convolutional):
     with pytest.raises(ValueError, match="no layer 'relu'; it has 0, 1, 2, 3"):
         EvaluationRecorder(convolutional, ["relu"])
-    with pytest.raises(KeyError, match="layer '1' was not recorded; 0 are"):
-        EvaluationRecorder(convolutional, ["0"]).percentiles("1")
+    recorder = EvaluationRecorder(convolutional, ["0"])
+    for ask in recorder.percentiles, recorder.entered:
+        with pytest.raises(KeyError, match="layer '1' was not recorded; 0 are"):
+            ask("1")
 
 
 def test_the_name_of_one_layer_is_not_a_list_of_layers(convolutional):
