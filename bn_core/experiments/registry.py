@@ -19,6 +19,7 @@ CHAPTERS = {
     "feature_maps": "08_convolutions",
     "figure1": "09_activations_over_time",
     "figure1_settings": "09_activations_over_time",
+    "higher_learning_rates": "10_higher_learning_rates",
     "sigmoid_depth": "12_saturating_nonlinearities",
     "accelerating": "13_accelerating",
     "inside_a_network": "14_inside_a_network",

@@ -25,6 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from bn_core.layers import BatchNorm
+
 Array = NDArray[np.floating[Any]]
 Kind = Literal["nonlinearity", "normalization", "other"]
 
@@ -968,6 +970,61 @@ def passage(model: nn.Module, images: Tensor, labels: Tensor, layers: Sequence[s
     )
 
 
+def layer_jacobians(model: nn.Sequential, images: Tensor, nonlinearity: str) -> Tensor:
+    """Jacobians of one layer, example by example, between what normalizations put out.
+
+    The layer is a nonlinearity g and the linear layer after it. Where a batch normalization stands
+    in front of each, its Jacobian is that of the next normalized values by these, with statistics
+    held fixed: diag(1 / s) W diag(g'(y) gamma). Here y = gamma x_hat + beta is what enters g, and s
+    the root of running variance plus eps of the second normalization. Where none stands, gamma and
+    s are 1: it is the Jacobian of the next pre-activations by these.
+
+    Args:
+        model: its layers in the order in which they are called. It is evaluated, in inference mode:
+            the running statistics must fit its weights, see `bn_core.surgery.recalibrate`.
+        images: (m, ...).
+        nonlinearity: name of g in `model`. It maps each value by itself; an `nn.Linear` follows.
+
+    Returns:
+        (m, outputs, inputs), of the type of the weights.
+
+    Raises:
+        ValueError: the model has no such layer; no linear layer comes after it; or a normalization
+            beside them has no running statistics or no gamma.
+
+    Source: Ioffe & Szegedy (2015), section 3.3.
+    """
+    module = _find("layer_jacobians", model, [nonlinearity])[nonlinearity]
+    layers = list(model.children())
+    at = layers.index(module)
+    linear = layers[at + 1] if at + 1 < len(layers) else None
+    if not isinstance(linear, nn.Linear):
+        raise ValueError(
+            f"layer_jacobians: after {nonlinearity!r} comes {linear}; it must be an nn.Linear"
+        )
+    entered = torch.as_tensor(entering(model, images, [nonlinearity])[nonlinearity])
+    slopes = value_and_slope(module, entered.to(linear.weight))[1]
+    jacobians = linear.weight.detach() * slopes.unsqueeze(1)
+    before = layers[at - 1] if at > 0 else None
+    after = layers[at + 2] if at + 2 < len(layers) else None
+    for norm in (before, after):
+        if isinstance(norm, _NORMS) and (norm.running_var is None or norm.weight is None):
+            raise ValueError(
+                f"layer_jacobians: {norm} beside {nonlinearity!r} has no running statistics or no "
+                "gamma; build it with affine=True and track_running_stats=True"
+            )
+    if isinstance(before, _NORMS):
+        assert before.weight is not None
+        jacobians = jacobians * before.weight.detach()
+    if isinstance(after, _NORMS):
+        assert after.running_var is not None
+        jacobians = jacobians / (after.running_var + after.eps).sqrt().unsqueeze(1)
+    return jacobians
+
+
+_NORMS = (BatchNorm, nn.BatchNorm1d)  # those whose Jacobian `layer_jacobians` knows
+
+
 def gaussian_share_beyond(edge: float, std: ArrayLike) -> Array:
     """The share of a centred normal distribution that is farther than an edge from 0.
 
@@ -1086,6 +1143,74 @@ def split_gradient(x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     slope = (dy * deviations).sum(axes, keepdim=True) / squares
     along_x_hat = deviations * torch.where(squares > 0, slope, 0)
     return along_ones, along_x_hat, dy - along_ones - along_x_hat
+
+
+@torch.no_grad()
+def among_mates(
+    model: nn.Module,
+    example: Tensor,
+    others: Tensor,
+    batch_size: int,
+    draws: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Class scores of one example, in training mode, among mates drawn anew each time.
+
+    Args:
+        model: maps (m, ...) to (m, classes); it stays as it is.
+        example: one, without the axis of a batch.
+        others: (n, ...), from which mates are drawn, each independently of the rest.
+        batch_size: m, the example included; at least 2.
+        draws: how many batches.
+        generator: source of the mates.
+
+    Returns:
+        (draws, classes). In evaluation mode all rows would be equal.
+
+    Raises:
+        ValueError: batch_size is out of range.
+    """
+    if batch_size < 2:
+        raise ValueError(
+            f"among_mates: batch_size is {batch_size}; it must be at least 2, the example and one "
+            "mate"
+        )
+    model = copy.deepcopy(model).train()
+    scores = []
+    for _ in range(draws):
+        mates = torch.randint(len(others), (batch_size - 1,), generator=generator)
+        batch = torch.cat([example[None], others[mates]])
+        scores.append(model(batch)[0])
+    return torch.stack(scores)
+
+
+def split_weight_gradient(given: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Split the gradient of a linear layer's weights into a common and a differing part.
+
+    With u_i what the layer was given for example i, and delta_i the gradient of the loss with
+    respect to what it returned, the weights' gradient is the sum of delta_i u_i^T. That is m times
+    the product of the means, which would be there if all examples were alike, plus the sum of
+    (delta_i - mean)(u_i - mean)^T, which is 0 then: the cross terms cancel.
+
+    Args:
+        given: u, (m, ...), flattened to (m, inputs).
+        gradient: delta, (m, outputs).
+
+    Returns:
+        The common part and the differing part, each (outputs, inputs); their sum is the gradient.
+
+    Raises:
+        ValueError: the two are not of equally many examples, or gradient is not (m, outputs).
+    """
+    if gradient.dim() != 2 or len(given) != len(gradient):
+        raise ValueError(
+            f"split_weight_gradient: given has shape {tuple(given.shape)} and gradient "
+            f"{tuple(gradient.shape)}; they must be (m, ...) and (m, outputs), of the same examples"
+        )
+    u = given.flatten(1)
+    u_mean, delta_mean = u.mean(0), gradient.mean(0)
+    common = len(u) * torch.outer(delta_mean, u_mean)
+    return common, (gradient - delta_mean).T @ (u - u_mean)
 
 
 def share_between_examples(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from bn_core import BatchNorm1d
 from bn_core.lab.probes import (
     EvaluationRecorder,
     arrivals,
@@ -15,12 +16,14 @@ from bn_core.lab.probes import (
     entering,
     gaussian_share_beyond,
     kurtosis,
+    layer_jacobians,
     movement,
     passage,
     share_between_examples,
     shift,
     skewness,
     split_gradient,
+    split_weight_gradient,
     steep_interval,
 )
 
@@ -438,3 +441,85 @@ def test_the_share_between_examples_is_the_mean_correlation_of_all_pairs_of_posi
     covariances = deviations.T @ deviations / 50
     expected = covariances.mean() / covariances.diagonal().mean()
     torch.testing.assert_close(share_between_examples(maps)[0], expected)
+
+
+# Jacobians of a layer
+
+
+def normalized_network(norm):
+    torch.manual_seed(2)
+    model = nn.Sequential(
+        nn.Linear(6, 5), norm(5), nn.Sigmoid(), nn.Linear(5, 4), norm(4), nn.Sigmoid()
+    ).double()
+    with torch.no_grad():
+        for layer in (model[1], model[4]):
+            layer.weight.uniform_(-2, 2)
+            layer.bias.uniform_(-1, 1)
+            layer.running_mean.uniform_(-1, 1)
+            layer.running_var.uniform_(0.1, 3)
+    return model
+
+
+@pytest.mark.parametrize("norm", [BatchNorm1d, nn.BatchNorm1d])
+def test_layer_jacobians_lead_from_normalized_values_to_the_next(norm):
+    model = normalized_network(norm)
+    images = torch.randn(3, 6).double()
+    first, second = model[1], model[4]
+
+    def standard(x, norm):
+        return (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+
+    def layer(x_hat):
+        z = torch.sigmoid(first.weight * x_hat + first.bias)
+        return standard(model[3].weight @ z + model[3].bias, second)
+
+    expected = torch.stack(
+        [
+            torch.autograd.functional.jacobian(layer, standard(model[0](image), first))
+            for image in images
+        ]
+    )
+    torch.testing.assert_close(layer_jacobians(model, images, "2"), expected)
+
+
+def test_layer_jacobians_without_normalization_lead_between_pre_activations(deep):
+    images = torch.randn(3, 6).double()
+    expected = torch.stack(
+        [
+            torch.autograd.functional.jacobian(lambda x: deep[2](deep[1](x)), deep[0](image))
+            for image in images
+        ]
+    )
+    torch.testing.assert_close(layer_jacobians(deep, images, "1"), expected)
+
+
+def test_layer_jacobians_need_a_linear_layer_and_statistics(deep):
+    images = torch.randn(2, 6).double()
+    with pytest.raises(ValueError, match="after '0' comes .*it must be an nn.Linear"):
+        layer_jacobians(deep, images, "0")
+    bare = normalized_network(BatchNorm1d)
+    bare[4] = BatchNorm1d(4, track_running_stats=False).double()
+    with pytest.raises(ValueError, match="has no running statistics"):
+        layer_jacobians(bare, images, "2")
+
+
+def test_a_weight_gradient_is_its_common_and_its_differing_part():
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(6, 4).double()
+    u = torch.randn(9, 2, 3, generator=generator).double()
+    x = layer(u.flatten(1))
+    loss = (x.sin() * torch.arange(9).double()[:, None]).sum()
+    (delta,) = torch.autograd.grad(loss, x, retain_graph=True)
+    loss.backward()
+    common, differing = split_weight_gradient(u, delta)
+    torch.testing.assert_close(common + differing, layer.weight.grad)
+    covariances = sum(
+        torch.outer(delta[i] - delta.mean(0), u.flatten(1)[i] - u.flatten(1).mean(0))
+        for i in range(9)
+    )
+    torch.testing.assert_close(differing, covariances)
+
+
+def test_a_weight_gradient_of_different_examples_is_refused():
+    with pytest.raises(ValueError, match=r"split_weight_gradient: given has shape \(3, 2\)"):
+        split_weight_gradient(torch.ones(3, 2), torch.ones(4, 2))
