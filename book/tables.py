@@ -8,9 +8,8 @@ and links, and are put into its page before that is read.
 
 from __future__ import annotations
 
-import base64
-import html
 import inspect
+import os
 from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
@@ -115,15 +114,18 @@ class Instruments(SphinxDirective):
             drawings = instruments.draw(instruments.train_and_watch())
         finally:
             torch.set_num_threads(threads)
-        for drawing in drawings:
-            image = base64.b64encode(drawing.png()).decode()
-            alt = html.escape(drawing.description, quote=True)
+        # In the build folder, from where Sphinx takes it like any picture of the book.
+        folder = Path(self.env.app.outdir).parent / "instruments"
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, drawing in enumerate(drawings):
+            picture = folder / f"instruments-{number}.png"
+            picture.write_bytes(drawing.png())
             found.append(
-                nodes.raw(
-                    "",
-                    f'<p><img class="figure-plot" width="{PIXELS}" alt="{alt}" '
-                    f'src="data:image/png;base64,{image}"></p>',
-                    format="html",
+                nodes.image(
+                    uri="/" + Path(os.path.relpath(picture, self.env.srcdir)).as_posix(),
+                    alt=drawing.description,
+                    width=f"{PIXELS}px",
+                    classes=["figure-plot"],
                 )
             )
         return found

@@ -1,0 +1,73 @@
+"""A browser, and a server for it to look at: what measuring, printing and testing a site share."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve `folder` on a free local port; yield its address, which ends in a slash."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def chromium() -> str:
+    """The program: `$CHROMIUM`, or the first that is installed.
+
+    Raises:
+        FileNotFoundError: there is none; the message says what would do.
+    """
+    named = os.environ.get("CHROMIUM")
+    program = shutil.which(named) if named else next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        looked = f"CHROMIUM={named}" if named else ", ".join(NAMES)
+        raise FileNotFoundError(
+            f"no browser: looked for {looked}. Install one (on Debian: apt-get install chromium), "
+            "or name one: CHROMIUM=/path/to/chromium"
+        )
+    return program
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A headless Chromium, closed at the end. Raises FileNotFoundError as `chromium` does."""
+    program = chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
