@@ -20,6 +20,7 @@ CHAPTERS = {
     "figure1": "09_activations_over_time",
     "figure1_settings": "09_activations_over_time",
     "higher_learning_rates": "10_higher_learning_rates",
+    "regularization": "11_normalization_or_regularization",
     "sigmoid_depth": "12_saturating_nonlinearities",
     "accelerating": "13_accelerating",
     "inside_a_network": "14_inside_a_network",

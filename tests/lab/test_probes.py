@@ -495,7 +495,7 @@ def test_layer_jacobians_without_normalization_lead_between_pre_activations(deep
 
 def test_layer_jacobians_need_a_linear_layer_and_statistics(deep):
     images = torch.randn(2, 6).double()
-    with pytest.raises(ValueError, match="after '0' comes .*it must be an nn.Linear"):
+    with pytest.raises(ValueError, match=r"after '0' comes .*it must be an nn\.Linear"):
         layer_jacobians(deep, images, "0")
     bare = normalized_network(BatchNorm1d)
     bare[4] = BatchNorm1d(4, track_running_stats=False).double()
