@@ -572,6 +572,58 @@ def strips(
     )
 
 
+def speed_and_gap(
+    arms: Mapping[Look, ArrayLike],
+    *,
+    title: str,
+    x_name: str,
+    y_name: str,
+    joined: bool = False,
+) -> Drawing:
+    """Networks as points in a plane: how soon they learn, and what they lose on new examples.
+
+    Args:
+        arms: for each series (networks, 2): a positive number of steps, and a gap; rows with NaN
+            are left out.
+        title: what is found.
+        x_name: what the horizontal, logarithmic axis is, with its unit.
+        y_name: what the vertical axis is, with its unit.
+        joined: whether a line leads through the points of a series in their order.
+    """
+    tables = {}
+    for look, points in arms.items():
+        table = np.asarray(points, dtype=float).reshape(-1, 2)
+        tables[look] = table[~np.isnan(table).any(1)]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
+        axes = figure.subplots()
+        for look, table in tables.items():
+            axes.plot(
+                *table.T,
+                color=COLOURS[look.colour],
+                linestyle=look.line if joined else "",
+                linewidth=1,
+                marker=look.marker,
+                markersize=6,
+                alpha=0.75,
+                markeredgewidth=0,
+                label=look.label,
+            )
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(x_name)
+        axes.set_ylabel(textwrap.fill(y_name, 32))
+        figure.legend(loc="outside lower left", ncols=2)
+        headline(figure, title)
+    words = "; ".join(
+        f"{look.label}: {_range(table[:, 0])} and {_range(table[:, 1])}"
+        for look, table in tables.items()
+    )
+    return Drawing(figure, f"{title}. Points in a plane of {y_name} over {x_name}. {words}.")
+
+
 def histograms(
     groups: Mapping[Look, Mapping[str, ArrayLike]], *, title: str, quantity: str
 ) -> Drawing:

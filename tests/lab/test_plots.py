@@ -104,6 +104,15 @@ def columns():
     )
 
 
+def plane():
+    return plots.speed_and_gap(
+        {BLUE: [[100, 0.5], [200, 0.25], [float("nan"), 1.0]], ORANGE: []},
+        title="A finding",
+        x_name="steps",
+        y_name="gap",
+    )
+
+
 def shapes():
     return plots.histograms(
         {BLUE: {"a row": [0.0, 1.0]}, ORANGE: {"a row": [0.0, 0.0, 0.0, 5.0]}},
@@ -120,7 +129,8 @@ def images():
     )
 
 
-ALL = [curves, fans, maps, ratios, dots, boxes, lines, losses, dead_zone, columns, shapes, images]
+ALL = [curves, fans, maps, ratios, dots, boxes, lines, losses, dead_zone, columns, plane]
+ALL += [shapes, images]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -314,3 +324,9 @@ def test_many_lines_have_their_legend_outside(series, outside):
     drawing = plots.curves([1, 2], looks, title="A finding", x_name="x", y_name="y")
     assert len(drawing.figure.legends) == outside
     assert (drawing.figure.axes[0].get_legend() is None) == bool(outside)
+
+
+def test_the_plane_leaves_out_what_is_not_known():
+    words = plane().description
+    assert f"{BLUE.label}: 1e+02 to 2e+02 and 0.25 to 0.5" in words
+    assert f"{ORANGE.label}: no value and no value" in words

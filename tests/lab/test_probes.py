@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bn_core import BatchNorm1d
+from bn_core.lab import probes
 from bn_core.lab.probes import (
     EvaluationRecorder,
     arrivals,
@@ -523,3 +524,21 @@ def test_a_weight_gradient_is_its_common_and_its_differing_part():
 def test_a_weight_gradient_of_different_examples_is_refused():
     with pytest.raises(ValueError, match=r"split_weight_gradient: given has shape \(3, 2\)"):
         split_weight_gradient(torch.ones(3, 2), torch.ones(4, 2))
+
+
+def test_among_mates_an_example_is_normalized_with_them():
+    norm = BatchNorm1d(2)
+    x, others = torch.tensor([1.0, -2.0]), torch.tensor([[3.0, 0.0]])
+    scores = probes.among_mates(norm, x, others, 3, 4, torch.Generator())
+    # The one mate comes twice, so the example is two thirds of the difference below the mean, and
+    # the standard deviation is a third of its root of 2 times.
+    expected = torch.tensor([-(2**0.5), -(2**0.5)])
+    torch.testing.assert_close(scores, expected.expand(4, 2), atol=1e-4, rtol=0)
+    assert norm.num_batches_tracked == 0
+
+
+def test_among_mates_needs_a_mate():
+    with pytest.raises(ValueError, match=r"batch_size is 1.*at least 2"):
+        probes.among_mates(
+            BatchNorm1d(2), torch.zeros(2), torch.zeros(5, 2), 1, 1, torch.Generator()
+        )
