@@ -19,9 +19,10 @@ rate and the faster decay; the arms that end in "-decay" have both.
 
 The grid of rates was chosen after looking at seed 100, trained without batch normalization for
 1,200 steps at a constant rate of 0.01, 0.03 and 0.1, before any run recorded here. The number of
-steps and the size of the decay were not tried out. The test images take no part in choosing the
-baseline's rate. They do choose the fastest rate, in favour of the network without batch
-normalization.
+steps and the size of the decay were not tried out. At live scale the rate is fixed: with seeds 100
+to 102 it was the lowest whose held-out accuracy was within a point of the best (of 0.06, 0.12, 0.2
+and 0.3; the best was 0.12). The test images take no part in choosing the baseline's rate. They do choose the
+fastest rate, in favour of the network without batch normalization.
 """
 
 import math
@@ -109,7 +110,8 @@ class Scale:
         hold_out: number of training images kept to choose the baseline's rate.
         steps: of training.
         records: as many evaluations as there would be at the spacing of the beginning.
-        rates: at which the network is trained with and without batch normalization.
+        rates: to choose the baseline's from; at paper scale the network with batch normalization
+            is trained at them, too.
         seeds: how many, unless told otherwise.
     """
 
@@ -122,7 +124,7 @@ class Scale:
 
 
 SCALES = {
-    "live": Scale("mnist-5k", hold_out=500, steps=320, records=40, rates=(0.02,), seeds=3),
+    "live": Scale("mnist-5k", hold_out=500, steps=240, records=40, rates=(0.06,), seeds=3),
     "paper": Scale(
         "fashion-mnist",
         hold_out=10_000,
@@ -278,9 +280,9 @@ def run(
         rate = best_rate(runs)
         left = dict.fromkeys(  # without repetitions, those that take long first
             [
-                *(Arm(True, lr) for lr in size.rates),
+                *(Arm(True, lr) for lr in size.rates if scale == "paper"),  # for the map alone
                 *sorted(protocol(rate).values(), key=lambda arm: not arm.batch_norm),
-                *([Arm(False, _times(rate, 30))] if scale == "paper" else []),  # for the map alone
+                *([Arm(False, _times(rate, 30))] if scale == "paper" else []),
             ]
         )
         runs += train([arm for arm in left if arm not in plain])
