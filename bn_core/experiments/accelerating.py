@@ -21,8 +21,8 @@ The grid of rates was chosen after looking at seed 100, trained without batch no
 1,200 steps at a constant rate of 0.01, 0.03 and 0.1, before any run recorded here. The number of
 steps and the size of the decay were not tried out. At live scale the rate is fixed: with seeds 100
 to 102 it was the lowest whose held-out accuracy was within a point of the best (of 0.06, 0.12, 0.2
-and 0.3; the best was 0.12). The test images take no part in choosing the baseline's rate. They do choose the
-fastest rate, in favour of the network without batch normalization.
+and 0.3; the best was 0.12). The test images take no part in choosing the baseline's rate. They do
+choose the fastest rate, in favour of the network without batch normalization.
 """
 
 import math

@@ -15,7 +15,7 @@ from bn_core.experiments.claims import Effect, judge
 
 RESULTS = Path(__file__).parents[2] / "results"
 RATE = 0.02
-STEPS = [8, 80, 160, 320]
+STEPS = [6, 60, 120, 240]
 SOON, LATE, NEVER = [0.1, 0.9, 0.9, 0.9], [0.1, 0.2, 0.3, 0.8], [0.1, 0.1, 0.2, 0.3]
 
 
@@ -37,7 +37,7 @@ def effect(claim_id, **accuracies):
 def test_steps_are_counted_to_the_best_of_the_baseline_with_the_same_seed():
     found = result(Baseline=LATE, BN_x5=SOON)
     assert found.target(0) == 0.8
-    assert (found.steps("Baseline", 0), found.steps("BN-x5", 0)) == (320, 80)
+    assert (found.steps("Baseline", 0), found.steps("BN-x5", 0)) == (240, 60)
     assert effect("14-times", Baseline=LATE, BN_x5=SOON) == Effect(0, 4.0)
 
 
