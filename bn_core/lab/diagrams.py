@@ -4,6 +4,7 @@ What was measured is drawn by `bn_core.lab.plots`. Each function here, too, retu
 figure, and a description in words that is computed from what is drawn.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -689,4 +690,53 @@ def factors(
     return Drawing(
         figure,
         f"{title}. Arrows end to end on a logarithmic axis of {quantity}. {'. '.join(words)}.",
+    )
+
+
+def tangent_steps(lengths: Sequence[float], *, pull: float, rate: float, title: str) -> Drawing:
+    """Weight vectors of several lengths, one gradient step each, at a right angle to the vector.
+
+    The gradient is what scale invariance makes it: orthogonal to the weights, and inversely
+    proportional to their length.
+
+    Args:
+        lengths: of the weight vectors, positive; one panel each.
+        pull: the gradient's norm at length 1.
+        rate: the learning rate.
+        title: what is found.
+    """
+    reach = max(math.hypot(length, rate * pull / length) for length in lengths)
+    words = []
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+        panels = figure.subplots(1, len(lengths), squeeze=False)[0]
+        for axes, length in zip(panels, lengths, strict=True):
+            step = rate * pull / length
+            new = math.hypot(length, step)
+            angle = math.degrees(math.atan2(step, length))
+            arrow = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "linewidth": 1.8}
+            for tip, tail, colour, line in (
+                ((length, 0), (0, 0), INK, "-"),
+                ((length, step), (length, 0), COLOURS["orange"], "--"),
+                ((length, step), (0, 0), COLOURS["blue"], "-"),
+            ):
+                axes.annotate("", tip, tail, arrowprops={**arrow, "color": colour, "ls": line})
+            axes.text(length / 2, -0.08 * reach, "w", ha="center", va="top")
+            axes.text(length + 0.03 * reach, step / 2, "step", color=COLOURS["orange"])
+            axes.text(
+                length / 2, step / 2 + 0.09 * reach, "new w", color=COLOURS["blue"], ha="right"
+            )
+            axes.set_title(
+                f"length {length:g} → {new:.2f}\nturned by {angle:.0f}°", fontweight="normal"
+            )
+            axes.set_xlim(-0.1 * reach, 1.3 * reach)
+            axes.set_ylim(-0.25 * reach, 1.1 * reach)
+            axes.set_aspect("equal")
+            axes.axis("off")
+            words.append(f"length {length:g}: becomes {new:.2f}, turned by {angle:.0f} degrees")
+        headline(figure, title)
+    return Drawing(
+        figure,
+        f"{title}. Weight vectors drawn to the right, each with a step at a right angle to it and "
+        f"the vector after the step. {'; '.join(words)}.",
     )

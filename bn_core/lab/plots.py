@@ -682,6 +682,52 @@ def histograms(
     )
 
 
+def singular_values(groups: Mapping[Look, ArrayLike], *, title: str) -> Drawing:
+    """Histograms of singular values, one panel for each series, beside the quarter-circle law.
+
+    The dotted line is the density sqrt(4 - s^2) / pi on [0, 2]: of large square matrices of
+    independent entries of mean 0 and variance 1 / (their size).
+
+    Args:
+        groups: for each series, singular values of any shape.
+        title: what is found.
+    """
+    edges = np.linspace(0, 4, 41)
+    at = np.linspace(0, 2, 200)
+    words = []
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.0 + 1.5 * len(groups)), layout="constrained")
+        column = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (look, given) in zip(column, groups.items(), strict=True):
+            values = np.asarray(given, dtype=float).ravel()
+            # The few beyond the edge are counted in the last bar.
+            counts = np.histogram(np.clip(values, 0, edges[-1]), edges)[0]
+            density = counts / values.size / (edges[1] - edges[0])
+            axes.stairs(density, edges, fill=True, color=COLOURS[look.colour], alpha=0.6)
+            axes.plot(at, np.sqrt(4 - at**2) / math.pi, color=INK, linestyle=":", linewidth=1.6)
+            axes.set_ylim(0, 1.2)
+            axes.set_xlim(0, edges[-1])
+            zero = float(np.mean(values < 1e-3))
+            axes.set_title(look.label, fontweight="normal")
+            if zero > 0.005:
+                axes.annotate(
+                    f"{100 * zero:.0f} % are 0", (0.1, 1.05), xytext=(0.5, 1.0), va="center",
+                    arrowprops={"arrowstyle": "->", "color": FAINT},
+                )  # fmt: skip
+            axes.set_ylabel("density")
+            words.append(
+                f"{look.label}: {_percent(zero)} are 0, {_percent(float(np.mean(values > 2)))} are "
+                f"above 2, root mean square {np.sqrt(np.mean(values**2)):.2f}"
+            )
+        column[-1].set_xlabel("singular value")
+        headline(figure, title)
+    return Drawing(
+        figure,
+        f"{title}. Histograms of singular values, with the quarter-circle law as a dotted line. "
+        f"{'; '.join(words)}.",
+    )
+
+
 def map_panels(
     panels: Mapping[str, Mapping[str, ArrayLike]], *, title: str, quantity: str
 ) -> Drawing:

@@ -76,7 +76,11 @@ def three():
 
 
 # Functions of this file that draw one picture each; add one for each function of the module.
-ALL = [fits, modes, routes, means, joined, cloud, shapes, graph, three, products]
+def steps():
+    return diagrams.tangent_steps([1.0, 2.0], pull=1.0, rate=1.0, title="A finding")
+
+
+ALL = [fits, modes, routes, means, joined, cloud, shapes, graph, three, products, steps]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -162,3 +166,9 @@ def test_factors_are_told_with_their_product():
     assert "there: first 4, second 0.5; all 2." in words
     with pytest.raises(ValueError, match="must be positive"):
         diagrams.factors({BLUE: {"none": 0.0}}, title="A finding", quantity="steps")
+
+
+def test_a_step_at_a_right_angle_lengthens_and_turns_by_what_pythagoras_says():
+    words = steps().description
+    assert "length 1: becomes 1.41, turned by 45 degrees" in words
+    assert "length 2: becomes 2.06, turned by 14 degrees" in words

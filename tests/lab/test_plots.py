@@ -129,8 +129,12 @@ def images():
     )
 
 
+def spectrum():
+    return plots.singular_values({BLUE: [0.0, 1.0, 1.0, 3.0]}, title="A finding")
+
+
 ALL = [curves, fans, maps, ratios, dots, boxes, lines, losses, dead_zone, columns, plane]
-ALL += [shapes, images]
+ALL += [shapes, images, spectrum]
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -330,3 +334,8 @@ def test_the_plane_leaves_out_what_is_not_known():
     words = plane().description
     assert f"{BLUE.label}: 1e+02 to 2e+02 and 0.25 to 0.5" in words
     assert f"{ORANGE.label}: no value and no value" in words
+
+
+def test_singular_values_are_told_by_zeros_outliers_and_size():
+    words = spectrum().description
+    assert "25 % are 0, 25 % are above 2, root mean square 1.66" in words
