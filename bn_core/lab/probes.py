@@ -569,6 +569,8 @@ class Recorder:
                 "leave it out or choose an axis that every recorded layer has"
             )
         others = [a for a in range(output.dim()) if a != axis % output.dim()]
+        if output.isnan().any():  # of a network that diverged it cannot be told
+            return math.nan
         return 1 - (output.detach() != 0).any(dim=others).float().mean().item()
 
 

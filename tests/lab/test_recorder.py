@@ -133,6 +133,13 @@ def test_a_unit_is_dead_if_it_gives_zero_for_every_example():
     assert np.isnan(recorder.layer("0").saturated)
 
 
+def test_units_of_a_network_that_diverged_are_neither_dead_nor_alive():
+    model, (x, labels) = perceptron(activation=nn.ReLU), a_batch(4, 5)
+    with Recorder(model) as recorder:
+        train(model, 1, x * float("nan"), labels)
+    assert np.isnan(recorder.layer("1").dead).all()
+
+
 def test_a_feature_map_is_dead_if_it_is_zero_at_every_position_of_every_example():
     model = nn.Sequential(nn.ReLU())
     x = -torch.ones(2, 5, 3, 3, requires_grad=True)
