@@ -2,7 +2,7 @@
 
 Networks of two hidden layers of ReLU units are trained on 5,000 images of clothes (4,000 digits at
 live scale) with plain stochastic gradient descent, until most of them nearly memorize these. Five
-parts, whose arms share what they can:
+parts, whose arms share what they can (live, one learning rate and one probability of Dropout):
 
 *Rates*: with and without batch normalization, batches of 64, at several learning rates. *Dropout*:
 the same two at `LR`, with Dropout after every hidden layer or after the last alone. *Batch size*:
@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,8 @@ from bn_core.lab.sweeps import Report, run_all
 from bn_core.lab.training import accuracy, predict, train_stack
 from bn_core.layers import BatchNorm, BatchNorm1d, GhostBatchNorm
 from bn_core.surgery import recalibrate
+
+Measured = TypeVar("Measured")
 
 NAME = "regularization"
 TITLE = "Speed, generalization gap and the noise of a batch"
@@ -194,6 +196,7 @@ class Scale:
         train: the first so many training images are trained on.
         epochs: of every arm.
         rates: learning rates of the first part.
+        dropouts: probabilities of the second part.
         batch_sizes: of the third part.
         groups: of the fourth part, within batches of `GROUPED_BATCH`.
         loss: training loss at which arms are compared.
@@ -208,6 +211,7 @@ class Scale:
     train: int
     epochs: int
     rates: tuple[float, ...]
+    dropouts: tuple[float, ...]
     batch_sizes: tuple[int, ...]
     groups: tuple[int, ...]
     loss: float
@@ -233,12 +237,12 @@ class Scale:
         found = []
         for kind in ("plain", "bn"):
             found += [Arm(f"{kind}, rate {lr:g}", kind, lr=lr) for lr in self.rates if lr != LR]
-            found += [base(kind, p) for p in (0.0, 0.25, 0.5)]
+            found += [base(kind, p) for p in (0.0, *self.dropouts)]
             found += [
                 Arm(f"{kind}, batch {m}", kind, batch_size=m)
                 for m in (*self.batch_sizes, GROUPED_BATCH)
             ]
-        found += [base("bn", p, "last") for p in (0.25, 0.5)]
+        found += [base("bn", p, "last") for p in self.dropouts]
         found += [grouped("ghost", g) for g in self.groups]
         found += [grouped(kind, ONE_AT_A_TIME) for kind in ("mean", "variance")]
         return tuple(found)
@@ -259,15 +263,16 @@ SCALES = {
     "live": Scale(
         data="mnist-5k",
         train=4_000,
-        epochs=10,
-        rates=(0.1, 0.3),
+        epochs=9,
+        rates=(0.1,),
+        dropouts=(0.5,),
         batch_sizes=(16,),
         groups=(8,),
         loss=0.3,
-        records=10,
+        records=8,
         mates=(4, 16, 64, 256),
         examples=4,
-        draws=50,
+        draws=30,
         seeds=3,
     ),
     "paper": Scale(
@@ -275,6 +280,7 @@ SCALES = {
         train=5_000,
         epochs=40,
         rates=(0.03, 0.1, 0.3, 1.0),
+        dropouts=(0.25, 0.5),
         batch_sizes=(16, 32, 128),
         groups=(8, 16, 32, 64, 128),
         loss=0.3,
@@ -577,7 +583,7 @@ def _short(value: Any) -> float:
     return float(f"{float(value):.5g}")
 
 
-def _only(found: Iterator[Any]) -> Any:
+def _only(found: Iterator[Measured]) -> Measured:
     matches = list(found)
     if len(matches) != 1:
         raise KeyError(f"{NAME}: {len(matches)} measurements match; expected 1")
@@ -647,9 +653,10 @@ def _beyond_plain(result: Result, seed: int) -> Effect:
 
 
 def dropout_gain(result: Result, kind: str, seed: int) -> float:
-    """The better of the accuracies with Dropout in every layer minus that without, in points."""
+    """The best of the accuracies with Dropout in every layer minus that without, in points."""
     without, *with_dropout = (
-        result.run(base(kind, p), seed).test_accuracy[-1] for p in (0.0, 0.25, 0.5)
+        result.run(base(kind, p), seed).test_accuracy[-1]
+        for p in (0.0, *SCALES[result.scale].dropouts)
     )
     return 100 * (max(with_dropout) - without)
 
