@@ -22,7 +22,7 @@ export MKL_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book serve test test-fast lab execute paper bench lock clean
+.PHONY: help install book serve pdf weigh links newest test test-fast lab execute paper bench lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
@@ -56,6 +56,15 @@ serve: $(BUILT) ## serve the site on localhost (PORT=8000)
 	@echo "http://127.0.0.1:$(PORT)/  (Ctrl-C to stop)"
 	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
 
+pdf: $(BUILT) ## print the book to _build/book.pdf (needs Chromium)
+	@$(PY) -m book.printing $(SITE) _build/book.pdf
+
+weigh: $(BUILT) ## bytes, times and axe's findings for each page, into results/site.json (needs Chromium)
+	@$(PY) -m book.weigh $(SITE) --out results/site.json
+
+links: $(BUILT) ## ask every address outside the book that the site links to (needs the network)
+	@$(PY) -m book.links $(SITE)
+
 test: $(INSTALLED) ## everything: lint, types, units, notebooks, strict build, site in a browser
 	@$(PY) -m book.test_run lint types unit notebooks build site
 
@@ -86,6 +95,11 @@ lock: ## re-make requirements.lock from pyproject.toml's ranges
 	sed -n '/^#/p' requirements.lock > .venv-lock/lock
 	.venv-lock/bin/pip freeze --exclude-editable | sed 's/^torch==.*/torch==2.13.0/' >> .venv-lock/lock
 	mv .venv-lock/lock requirements.lock && rm -rf .venv-lock
+
+newest: ## make .venv anew with the newest versions that pyproject.toml allows
+	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[lab,book,dev]'
+	@touch $(INSTALLED)
 
 clean: ## remove what was built, not .venv
 	rm -rf _build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
+WORKFLOWS = [str(path) for path in sorted(Path(".github/workflows").glob("*.yml"))]
 IN_PARALLEL = ["-n", "2", "--dist", "loadscope"]
 
 PARTS: dict[str, list[list[str]]] = {
     "lint": [
         [sys.executable, "-m", "ruff", "format", "--check", "."],
         [sys.executable, "-m", "ruff", "check", "."],
+        [str(Path(sys.executable).with_name("actionlint")), *WORKFLOWS],
     ],
     "types": [[sys.executable, "-m", "mypy"]],
     "unit": [[*PYTEST, *IN_PARALLEL, "tests", "--ignore=tests/site", "--ignore=tests/chapters"]],

@@ -8,41 +8,22 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import nbformat
-from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Page
 
+from book.browser import served
+from book.weigh import violations
+
+__all__ = ["served"]
+
 PLOTS = ".cell_output img, img.figure-plot, .figure-plot img"
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve `folder` on a free local port; yield its address, which ends in a slash."""
-    handler = functools.partial(_Quiet, directory=str(folder))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @dataclass
@@ -148,6 +129,115 @@ def images_without_alt(page: Page) -> list[str]:
     )
 
 
+def tables_without_headers(page: Page) -> list[str]:
+    """Tables of data without a header cell, by their first words."""
+    return list(
+        page.eval_on_selector_all(
+            "article table:not([role=presentation])",
+            "all => all.filter(t => !t.querySelector('th')).map(t => t.innerText.slice(0, 60))",
+        )
+    )
+
+
+def heading_faults(page: Page) -> list[str]:
+    """Headings of the article: the first is the only h1, and no level is left out."""
+    levels = page.eval_on_selector_all(
+        "article :is(h1, h2, h3, h4, h5, h6)",
+        "all => all.map(h => [Number(h.tagName[1]), h.innerText.trim().slice(0, 60)])",
+    )
+    faults = []
+    if [level for level, _ in levels[:1]] != [1]:
+        faults.append(f"the first heading is not an h1: {levels[:1]}")
+    faults += [f"another h1: {text}" for level, text in levels[1:] if level == 1]
+    faults += [
+        f"h{level} after h{before}: {text}"
+        for (before, _), (level, text) in pairwise(levels)
+        if level > before + 1
+    ]
+    return faults
+
+
+def unseen_focus(page: Page, most: int = 40) -> list[str]:
+    """What the Tab key reaches and does not mark: no outline, no shadow, no other change."""
+    page.evaluate("() => { window.scrollTo(0, 0); document.activeElement?.blur(); }")
+    faults = []
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        found = page.evaluate(
+            """() => {
+              const e = document.activeElement;
+              if (!e || e === document.body) return null;
+              const look = () => ["outlineStyle", "outlineWidth", "boxShadow", "borderColor",
+                "backgroundColor", "textDecorationLine"].map(k => getComputedStyle(e)[k]).join();
+              const style = getComputedStyle(e);
+              const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+              if (ring || style.boxShadow !== "none") return "";
+              const focused = look();
+              e.blur();
+              const same = look() === focused;
+              e.focus();
+              return same ? e.outerHTML.slice(0, 100) : "";
+            }"""
+        )
+        if found is None:
+            break
+        if found:
+            faults.append(found)
+    return faults
+
+
+def movement(page: Page) -> list[str]:
+    """What still moves for a reader who has asked for reduced motion."""
+    page.emulate_media(reduced_motion="reduce")
+    found = page.evaluate(
+        """() => {
+          const long = list => list.split(",").some(t => parseFloat(t) > 0.01);
+          const faults = [...document.querySelectorAll("body, body *")].filter(e => {
+            const s = getComputedStyle(e);
+            return long(s.transitionDuration) ||
+              (s.animationName !== "none" && long(s.animationDuration));
+          }).map(e => e.outerHTML.slice(0, 100));
+          if (getComputedStyle(document.documentElement).scrollBehavior === "smooth") {
+            faults.push("the page scrolls smoothly");
+          }
+          return faults.slice(0, 5);
+        }"""
+    )
+    page.emulate_media(reduced_motion="no-preference")
+    return list(found)
+
+
+def pale(page: Page, least: float = 4.5) -> list[str]:
+    """Formulas and table cells whose contrast with what is behind them is below `least`."""
+    return list(
+        page.evaluate(
+            r"""least => {
+              const parts = c => (c.match(/[\d.]+/g) ?? []).map(Number);
+              const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+                .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+                .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+              const behind = e => {
+                for (; e; e = e.parentElement) {
+                  const c = parts(getComputedStyle(e).backgroundColor);
+                  if (c.length && (c.length < 4 || c[3] > 0.99)) return c;
+                }
+                return [255, 255, 255];
+              };
+              return [...document.querySelectorAll("article mjx-container, article :is(th, td)")]
+                .filter(e => e.offsetWidth > 0)
+                .map(e => {
+                  const a = light(parts(getComputedStyle(e).color)), b = light(behind(e));
+                  return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e];
+                })
+                .filter(([ratio]) => ratio < least)
+                .map(([ratio, e]) => ratio.toFixed(1) + ": " + e.textContent.trim().slice(0, 40))
+                .slice(0, 5);
+            }""",
+            least,
+        )
+    )
+
+
 def images_not_loaded(page: Page) -> list[str]:
     """Images that have no pixels."""
     return list(
@@ -189,11 +279,9 @@ def sideways_scroll(page: Page, width: int = 400) -> list[str]:
 
 def inaccessible(page: Page) -> list[str]:
     """What axe finds serious or critical."""
-    # preload: axe would fetch the style sheets anew, and look for an @import in the wrong place.
-    found = Axe().run(page, options={"resultTypes": ["violations"], "preload": False})
     return [
         f"{violation['impact']} {violation['id']}: {node['target']} {node.get('failureSummary')}"
-        for violation in found.response["violations"]
+        for violation in violations(page)
         if violation["impact"] in {"serious", "critical"}
         for node in violation["nodes"]
     ]

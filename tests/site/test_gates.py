@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from book.browser import served
 from book.check_pages import main as check_pages
 from tests.site import checks
-from tests.site.checks import Visit, served, visit
+from tests.site.checks import Visit, visit
 
 DOT = (
     "data:image/png;base64,"
@@ -134,6 +135,44 @@ def test_a_page_wider_than_the_screen_is_reported(look: Look) -> None:
 )
 def test_what_is_not_accessible_is_reported(look: Look, body: str) -> None:
     assert checks.inaccessible(look(body).page) != []
+
+
+def test_a_table_without_headers_is_reported(look: Look) -> None:
+    page = look("<article><table><tr><td>1</td></tr></table></article>").page
+    assert checks.tables_without_headers(page) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ("<h2>Two</h2>", "the first heading is not an h1"),
+        ("<h1>One</h1><h1>Again</h1>", "another h1: Again"),
+        ("<h1>One</h1><h3>Three</h3>", "h3 after h1: Three"),
+    ],
+)
+def test_headings_out_of_order_are_reported(look: Look, body: str, fault: str) -> None:
+    found = checks.heading_faults(look(f"<article>{body}</article>").page)
+    assert len(found) == 1
+    assert found[0].startswith(fault)
+
+
+def test_a_focus_that_is_not_seen_is_reported(look: Look) -> None:
+    link = '<a href="page.html">somewhere</a>'
+    assert checks.unseen_focus(look(link).page) == []
+    hidden = "<style>a:focus { outline: none }</style>"
+    assert len(checks.unseen_focus(look(link, head=hidden).page)) == 1
+
+
+def test_movement_that_was_not_wanted_is_reported(look: Look) -> None:
+    moving = '<p style="transition: opacity 1s">Fading</p>'
+    assert len(checks.movement(look(moving).page)) == 1
+    assert checks.movement(look("<p>Still</p>").page) == []
+
+
+def test_pale_formulas_and_cells_are_reported(look: Look) -> None:
+    cell = "<article><table><tr><th>Size</th><td style='color: {}'>7</td></tr></table></article>"
+    assert checks.pale(look(cell.format("#aaa")).page) == ["2.3: 7"]
+    assert checks.pale(look(cell.format("#333")).page) == []
 
 
 @pytest.mark.parametrize(

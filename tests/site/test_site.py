@@ -6,8 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from book.check_pages import faults, toc_pages
+from book.weigh import (
+    MOST_BYTES,
+    MOST_SECONDS_TO_MATHEMATICS,
+    MOST_SECONDS_TO_PAINT,
+    quickest,
+    weigh,
+)
 from tests.site import checks
 from tests.site.checks import PLOTS, Visit
 
@@ -57,6 +65,75 @@ def test_is_accessible(visited: Visited, name: str, theme: str) -> None:
     page = visited(name, theme).page
     assert page.evaluate("() => document.documentElement.dataset.theme") == theme
     assert checks.inaccessible(page) == []
+
+
+@every_page
+def test_headings_and_tables_are_in_order(visited: Visited, name: str) -> None:
+    page = visited(name).page
+    assert checks.heading_faults(page) == []
+    assert checks.tables_without_headers(page) == []
+
+
+@every_page
+@pytest.mark.parametrize("theme", THEMES)
+def test_formulas_and_tables_stand_out(visited: Visited, name: str, theme: str) -> None:
+    assert checks.pale(visited(name, theme).page) == []
+
+
+@every_page
+def test_the_keyboard_shows_where_it_is(visited: Visited, name: str) -> None:
+    assert checks.unseen_focus(visited(name).page) == []
+
+
+@every_page
+def test_nothing_moves_for_those_who_do_not_want_it(visited: Visited, name: str) -> None:
+    assert checks.movement(visited(name).page) == []
+
+
+@every_page
+def test_is_light(
+    browser: Browser, origin: str, name: str, record_property: Callable[[str, object], None]
+) -> None:
+    weight = weigh(browser, f"{origin}{name}.html")
+    record_property("kB sent", weight.transferred // 1000)
+    assert weight.transferred <= MOST_BYTES
+
+
+@every_page
+def test_is_quick(
+    browser: Browser, origin: str, name: str, record_property: Callable[[str, object], None]
+) -> None:
+    times = quickest(browser, f"{origin}{name}.html")
+    record_property("seconds to paint", round(times.paint, 2))
+    record_property("to mathematics", round(times.mathematics, 2))
+    assert times.paint < MOST_SECONDS_TO_PAINT
+    assert times.mathematics < MOST_SECONDS_TO_MATHEMATICS
+
+
+@pytest.mark.parametrize(
+    ("sought", "page"),
+    [
+        ("saturation", "glossary.html"),
+        ("x_hat", "notation.html"),
+        ("batch_norm_backward", "api.html#bn_core.algorithms.batch_norm_backward"),
+        ("moving average", "chapters/07_algorithm_2.html"),
+        ("verdict", "chapters/"),
+    ],
+    ids=["term", "symbol", "function", "words", "claims"],
+)
+def test_search_finds(browser: Browser, origin: str, sought: str, page: str) -> None:
+    tab = browser.new_page()
+    tab.goto(f"{origin}search.html?q={sought.replace(' ', '+')}")
+    tab.wait_for_selector("#search-results ul.search li a")
+    tab.wait_for_function("() => !document.querySelector('#search-progress')?.innerText.trim()")
+    found = tab.eval_on_selector_all("#search-results li a", "all => all.map(a => a.href)")
+    tab.close()
+    assert any(page in address for address in found), found
+
+
+@every_chapter
+def test_a_chapter_links_its_terms(visited: Visited, name: str) -> None:
+    assert visited(name).page.query_selector("article a[href*='glossary.html#term-']")
 
 
 @every_page
