@@ -405,6 +405,8 @@ def heat_maps(
             )
             axes.set_title(name, fontweight="normal")
             axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
+            if len(columns) > 8:  # no room for them side by side
+                axes.tick_params(axis="x", labelrotation=45)
             axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
             axes.set_ylabel(textwrap.fill(row_name, 20))
             axes.grid(False)
@@ -709,7 +711,7 @@ def singular_values(groups: Mapping[Look, ArrayLike], *, title: str) -> Drawing:
             axes.set_xlim(0, edges[-1])
             zero = float(np.mean(values < 1e-3))
             axes.set_title(look.label, fontweight="normal")
-            if zero > 0.005:
+            if zero > 0.05:
                 axes.annotate(
                     f"{100 * zero:.0f} % are 0", (0.1, 1.05), xytext=(0.5, 1.0), va="center",
                     arrowprops={"arrowstyle": "->", "color": FAINT},
