@@ -59,8 +59,8 @@ serve: $(BUILT) ## serve the site on localhost (PORT=8000)
 pdf: $(BUILT) ## print the book to _build/book.pdf (needs Chromium)
 	@$(PY) -m book.printing $(SITE) _build/book.pdf
 
-weigh: $(BUILT) ## bytes, times and axe's findings for each page, into results/site.json (needs Chromium)
-	@$(PY) -m book.weigh $(SITE) --out results/site.json
+weigh: $(BUILT) ## bytes, times and axe's findings for each page, also in _build/weights.json (needs Chromium)
+	@$(PY) -m book.weigh $(SITE) --out _build/weights.json
 
 links: $(BUILT) ## ask every address outside the book that the site links to (needs the network)
 	@$(PY) -m book.links $(SITE)

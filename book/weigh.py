@@ -24,7 +24,6 @@ from playwright.sync_api import Browser, Page, Response
 from book.browser import launched, served
 from book.check_pages import toc_pages
 
-RESULT = Path("results/site.json")
 THEMES = ("light", "dark")
 KINDS = ("document", "stylesheet", "script", "image", "font", "other")
 MATHJAX = "/_static/mathjax/"
@@ -213,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m book.weigh", description=__doc__)
     parser.add_argument("site", type=Path, help="the built site, such as _build/html")
-    parser.add_argument("--out", type=Path, default=None, help=f"where to store, e.g. {RESULT}")
+    parser.add_argument("--out", type=Path, default=None, help="a JSON file to store the table in")
     options = parser.parse_args(arguments)
     try:
         rows = measure(options.site, toc_pages())
