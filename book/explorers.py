@@ -9,6 +9,7 @@ explorer load `explorers.js`, and that loads Vega when an explorer comes near th
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -40,17 +41,20 @@ def with_explorers(notebook: str) -> str:
         cells.append(cell)
         for output in cell.get("outputs", []):
             if spec := output.get("data", {}).pop(MIME, None):
-                cells.append(_cell(spec))
+                cells.append(_cell(spec, output["data"]["text/plain"]))
     return json.dumps({**content, "cells": cells})
 
 
-def _cell(spec: dict[str, Any]) -> dict[str, Any]:
+def _cell(spec: dict[str, Any], description: str | list[str]) -> dict[str, Any]:
+    described = html.escape("".join(description))
     # Nothing in it may end the script element.
     text = json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c")
     source = (
         f"```{{raw}} html\n<div {MARK} hidden>\n"
+        f'<p class="explorer-description">{described}</p>\n'
         '<div class="explorer-controls" role="group" aria-label="Sliders of the explorer"></div>\n'
-        '<div class="explorer-chart"></div>\n<p class="explorer-status" role="status"></p>\n'
+        '<div class="explorer-chart" aria-hidden="true"></div>\n'
+        '<p class="explorer-status" role="status"></p>\n'
         f'<script type="application/json">{text}</script>\n</div>\n```\n'
     )
     return {"cell_type": "markdown", "metadata": {}, "source": source}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,9 @@ class Explorer:
                 [name, value],
             )
             assert found, f"no control {name}"
-        self.page.evaluate("() => document.querySelector('.explorer').view.runAsync()")
-        self.page.wait_for_timeout(120)  # Vega waits for a pause in the input
-        self.page.evaluate("() => document.querySelector('.explorer').view.runAsync()")
+        self.page.evaluate(
+            "() => document.querySelector('.explorer').view.runAsync().then(() => true)"
+        )
 
     def rows(self, field: str) -> list[dict[str, Any]]:
         """The rows of the last data set that has a field."""
@@ -111,7 +112,7 @@ def test_the_batch_explorer_is_algorithm_1_and_its_gradient(
     page.set(gamma=gamma, beta=beta, log_eps=log_eps, arrives=str(arrives))
     batch = torch.tensor(x, dtype=torch.float64)[:, None]
     y, cache = batch_norm_forward(
-        batch, torch.tensor([gamma]).double(), torch.tensor([beta]).double(), 10**log_eps
+        batch, *torch.tensor([[gamma], [beta]], dtype=torch.float64), 10**log_eps
     )
     dy = torch.zeros_like(batch)
     dy[arrives - 1] = 1
@@ -127,7 +128,10 @@ def test_the_batch_explorer_is_algorithm_1_and_its_gradient(
     for name, values in expected.items():
         found = torch.tensor([row[name] for row in rows], dtype=torch.float64)
         torch.testing.assert_close(found, values[:, 0], rtol=1e-9, atol=1e-9, msg=name)
-    assert f"mean {batch.mean():.3f}".replace("-", "\u2212") in page.status
+    told = re.match(r"mean (.+), variance (.+?);", page.status.replace("\u2212", "-"))
+    assert told is not None
+    expected_text = [batch.mean().item(), batch.var(correction=0).item()]
+    assert [float(number) for number in told.groups()] == pytest.approx(expected_text, abs=6e-4)
 
 
 def test_one_point_that_moves_moves_every_output(explorer: Callable[..., Explorer]) -> None:
@@ -166,7 +170,7 @@ def test_the_saturation_explorer_counts_and_averages_as_the_package_does(
     )
     x = scale * torch.tensor(json.loads(stored), dtype=torch.float64).T + bias
     d = x.shape[1]
-    full = torch.full((d,), gamma).double(), torch.full((d,), beta).double()
+    full = torch.tensor([[gamma], [beta]], dtype=torch.float64).expand(2, d)
     y = batch_norm_forward(x, *full)[0] if bn else x
     edges = steep_interval(torch.sigmoid)
     assert edges is not None
@@ -279,10 +283,12 @@ def test_without_scripts_and_on_paper_there_is_the_picture(
     page.goto(f"{origin}{name}.html")
     picture = page.locator("div.cell:has(+ .explorer) figure img")
     assert picture.is_visible()
-    assert "An explorer" in (picture.get_attribute("alt") or "")
+    described = picture.get_attribute("alt") or ""
+    assert "An explorer" in described
     assert not page.locator(".explorer").is_visible()
     context.close()
     drawn = explorer(name).page
+    assert drawn.text_content(".explorer-description") == described
     drawn.emulate_media(media="print")
     assert drawn.locator("figure.explorer-drawn img").is_visible()
     assert not drawn.locator(".explorer-chart").is_visible()
