@@ -485,11 +485,10 @@ def _growth(
     weights = [stack.network.get_parameter(name) for name in HIDDEN_WEIGHTS]
     added = torch.zeros(len(seeds), HIDDEN, dtype=torch.float64)
 
-    def after_step(step: int) -> None:
+    def add_step(*_: object) -> None:
         for k, weight in enumerate(weights):
             assert weight.grad is not None
             added[:, k] += lr**2 * weight.grad.square().sum((1, 2))
-        report(step)
 
     def measure(s: int) -> Mapping[str, Any]:
         squared = [weight.detach()[s].double().square().sum().item() for weight in weights]
@@ -498,7 +497,8 @@ def _growth(
     # No checkpoint: it would not hold what was added up.
     at = (0, *record_at(size.growth_steps))
     optimizer = torch.optim.SGD(stack.parameters(), lr=lr)
-    trainings = _train(stack, data, optimizer, size.growth_steps, seeds, at, after_step, measure)
+    optimizer.register_step_post_hook(add_step)  # `report` would come after the measurement
+    trainings = _train(stack, data, optimizer, size.growth_steps, seeds, at, report, measure)
     return [
         Growth(
             network=network,
@@ -506,8 +506,8 @@ def _growth(
             scale=scale,
             seed=seed,
             steps=training.steps,
-            squared=[_rounded(row, 6) for row in training.measured["squared"]],
-            added=[_rounded(row, 6) for row in training.measured["added"]],
+            squared=[_rounded(row, 9) for row in training.measured["squared"]],
+            added=[_rounded(row, 9) for row in training.measured["added"]],
             accuracy=_rounded(training.measured["accuracy"]),
         )
         for seed, training in zip(seeds, trainings, strict=True)
