@@ -339,3 +339,17 @@ def test_the_plane_leaves_out_what_is_not_known():
 def test_singular_values_are_told_by_zeros_outliers_and_size():
     words = spectrum().description
     assert "25 % are 0, 25 % are above 2, root mean square 1.66" in words
+
+
+@pytest.mark.parametrize(("columns", "turned"), [(8, 0), (9, 45)])
+def test_many_columns_of_a_map_have_their_labels_turned(columns, turned):
+    drawing = plots.heat_maps(
+        [1.0],
+        np.geomspace(0.00316, 316, columns),
+        {"with": np.full((1, columns), 0.5)},
+        row_name="scale",
+        column_name="rate",
+        title="A finding",
+    )
+    labels = drawing.figure.axes[0].get_xticklabels()
+    assert {label.get_rotation() for label in labels} == {turned}
