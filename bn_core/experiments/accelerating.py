@@ -160,7 +160,7 @@ class Run:
 
     @property
     def best(self) -> float:
-        """Highest test accuracy of all records: a maximum over many noisy values."""
+        """Highest test accuracy of all records, so a maximum over many noisy values."""
         return max(self.accuracy, default=CHANCE)
 
     @property
