@@ -37,13 +37,19 @@ MOST_SECONDS_TO_MATHEMATICS = 2.5
 TEXT = ("text/", "application/javascript", "application/json", "image/svg+xml")
 
 _SETTLED = """async () => {
-  const started = () => window.MathJax?.startup?.promise;
-  const comes = document.querySelector("script[src*='/mathjax/']") || started();
-  while (comes && !started()) await new Promise(go => setTimeout(go, 5));
-  await started();
+  const until = async (what, come) => {
+    const latest = performance.now() + 60000;
+    while (!come()) {
+      if (performance.now() > latest) throw new Error(`${what} did not come within a minute`);
+      await new Promise(go => setTimeout(go, 5));
+    }
+  };
+  const typesetting = () => window.MathJax?.startup?.promise;
+  if (document.querySelector("script[src*='/mathjax/']")) await until("MathJax", typesetting);
+  await typesetting();
   const mathematics = performance.now() / 1000;
   const painted = () => performance.getEntriesByName("first-contentful-paint")[0];
-  while (!painted()) await new Promise(go => setTimeout(go, 5));
+  await until("the first paint", painted);
   return {mathematics, paint: painted().startTime / 1000};
 }"""
 
