@@ -119,14 +119,13 @@ def scoreboard(folder: Path) -> Markdown:
             continue
         rows = [
             [
-                f"{claim.statement} *Holds if: {claim.criterion}.*",
-                _cited(claim.source),
+                f"{claim.statement} ({_cited(claim.source)}) *Holds if: {claim.criterion}.*",
                 spread(claim.effects, claim.unit),
                 f"**{claim.verdict}**",
             ]
             for claim in each.claims
         ]
-        head = ["Claim, criterion", "Source", "Effect, lowest to highest", "Verdict"]
+        head = ["Claim, source, criterion", "Effect, lowest to highest", "Verdict"]
         number = _number(each.experiment)
         title = f"Chapter {number}: {each.title}" if number else each.title
         sections += [f"## {title}", _origin(each, folder), _table(head, rows).data]

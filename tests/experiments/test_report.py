@@ -83,9 +83,9 @@ def test_the_scoreboard_has_a_row_for_every_claim_on_record(tmp_path, toss, monk
         "[The chapter](chapters/07_coins.ipynb); the {download}`record <results/toss.json>` of "
         "paper scale, 2 seeds, made on 2026-01-31 at revision `abc`."
     )
-    assert head == "| Claim, criterion | Source | Effect, lowest to highest | Verdict |"
+    assert head == "| Claim, source, criterion | Effect, lowest to highest | Verdict |"
     assert row == (
-        "| Heads it is. *Holds if: heads > 1x in every seed.* | {cite:t}`ioffe2015`, section 0 "
+        "| Heads it is. ({cite:t}`ioffe2015`, section 0) *Holds if: heads > 1x in every seed.* "
         "| 2.00 to 3.00x | **holds** |"
     )
 
@@ -141,8 +141,8 @@ def test_the_books_scoreboard_has_every_claim_of_the_books_records():
     table = scoreboard(folder).data
     for summary in records.summaries(folder):
         for claim in summary.claims:
-            cell = f"{claim.statement} *Holds if: {claim.criterion}.*".replace("|", "\\|")
-            assert f"| {cell} |" in table
+            for part in (claim.statement, f"*Holds if: {claim.criterion}.*"):
+                assert part.replace("|", "\\|") in table
 
 
 def test_a_folder_without_records_has_no_scoreboard(tmp_path):
