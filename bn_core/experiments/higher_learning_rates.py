@@ -802,9 +802,9 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="higher_learning_rates.rest-limits",
-        statement="What limits the rate of the normalized network are the parameters whose scale "
-        "matters (He's weights; the last layer, gamma and beta at the rate, hidden weights at 0.1, "
-        "against the reverse).",
+        statement="What limits the rate of the normalized network are the last layer, gamma and "
+        "beta, not the hidden weights (He's weights; those at the rate and the hidden weights at "
+        "0.1, against the reverse).",
         source="this book",
         effect="largest rate that trains of the hidden weights alone / of all but them; "
         f"{RATE_NOTE}",
@@ -835,8 +835,9 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="higher_learning_rates.growth-stabilized",
-        statement="Batch normalization stabilizes the growth of the parameters: the hidden weights "
-        "grow less with it than without (the same networks, learning rate 0.1, He's weights).",
+        statement="Batch normalization stabilizes the growth of the parameters, read as: the hidden "
+        "weights grow less with it than without (the same networks, learning rate 0.1, He's "
+        "weights).",
         source="ioffe2015, section 3.3",
         effect="relative growth of the squared norm of all hidden weights, without / with",
         unit="x",
