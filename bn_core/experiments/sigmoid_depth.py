@@ -699,8 +699,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="sigmoid_depth.bn-depth-costs-little",
-        statement="With batch normalization, depth costs few steps: the deepest network takes at "
-        f"most twice those of the shallowest (2 and 12 hidden layers, live 2 and 8; {CONDITIONS}).",
+        statement="With batch normalization, depth costs few steps: the deepest network takes less "
+        f"than twice those of the shallowest (2 and 12 hidden layers, live 2 and 8; {CONDITIONS}).",
         source="this book",
         effect="steps to 80 % (live: 60 %) of the shallowest network / of the deepest",
         unit="",
@@ -709,7 +709,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="sigmoid_depth.bn-any-scale",
-        statement="With batch normalization, the scale of the weights does not matter: from narrow "
+        statement="With batch normalization, the scale of the weights matters little: from narrow "
         "and from Xavier's weights 12 hidden layers end within 2 points of each other, each at "
         f"its best rate ({CONDITIONS}).",
         source="ioffe2015, section 3.3",
