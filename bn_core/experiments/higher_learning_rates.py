@@ -835,9 +835,9 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="higher_learning_rates.growth-stabilized",
-        statement="Batch normalization stabilizes the growth of the parameters, read as: the hidden "
-        "weights grow less with it than without (the same networks, learning rate 0.1, He's "
-        "weights).",
+        statement="Batch normalization stabilizes the growth of the parameters, read as: the "
+        "hidden weights grow less with it than without (the same networks, learning rate 0.1, "
+        "He's weights).",
         source="ioffe2015, section 3.3",
         effect="relative growth of the squared norm of all hidden weights, without / with",
         unit="x",
