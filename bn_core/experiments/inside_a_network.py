@@ -156,7 +156,7 @@ class Scale:
 
 
 SCALES = {
-    "live": Scale(data="mnist-5k", held_out=1_000, epochs=12, steps=200, seeds=3),
+    "live": Scale(data="mnist-5k", held_out=1_000, epochs=12, steps=100, seeds=3),
     "paper": Scale(data="mnist", held_out=10_000, epochs=40, steps=200, seeds=5),
 }
 
@@ -541,7 +541,7 @@ _NEAR = (
     "half a point minus the larger distance of the two validation accuracies from 96.58 % with and "
     "95.26 % without, at the epoch where it is smallest"
 )
-_DEEP = "8 hidden layers of 64 units, 200 steps of SGD"
+_DEEP = "8 hidden layers of 64 units, 200 steps of SGD; live: 100"
 
 CLAIMS: tuple[Claim[Result], ...] = (
     *(
@@ -682,8 +682,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="inside_a_network.no-false-alarm",
-        statement="A healthy network shows none of the signs (He's weights, ReLU, learning rate "
-        f"0.1; {_DEEP}).",
+        statement="A healthy network shows none of the three signs that a ReLU network can have "
+        f"(He's weights, learning rate 0.1; {_DEEP}).",
         source="this book",
         effect="limit of a sign / the sign, at the sign that is nearest to its limit",
         unit="x",
