@@ -25,6 +25,48 @@
     return null;
   }
 
+  // The row behind the mark that an event hit.
+  function hit(event) {
+    const item = [event.target.__data__].flat()[0];
+    return item?.datum;
+  }
+
+  // A click on a mark whose row has these fields sets the parameters to them.
+  function choose(svg, view, fields) {
+    svg.addEventListener("click", (event) => {
+      const row = hit(event);
+      if (!row || !Object.values(fields).every((field) => field in row)) return;
+      for (const [param, field] of Object.entries(fields)) view.signal(param, row[field]);
+      view.runAsync();
+    });
+  }
+
+  // Marks of one view can be dragged up and down; each sets the parameter that its row names.
+  function drag(svg, view, { marks, param, scale, params }) {
+    svg.addEventListener("pointerdown", (event) => {
+      const row = event.target.closest(`.${marks}_marks`) && hit(event);
+      if (!row) return;
+      event.preventDefault();
+      const { name, bind } = params.find(({ name }) => name === row[param]);
+      const axis = view.scale(scale);
+      const shown = svg.getBoundingClientRect().height / svg.viewBox.baseVal.height;
+      const begin = axis(view.signal(name));
+      const move = ({ clientY }) => {
+        const value = axis.invert(begin + (clientY - event.clientY) / shown);
+        const steps = Math.round((value - bind.min) / bind.step);
+        const kept = Math.min(bind.max, Math.max(bind.min, bind.min + steps * bind.step));
+        view.signal(name, Number(kept.toFixed(6)));
+        view.runAsync();
+      };
+      const end = () => {
+        window.removeEventListener("pointermove", move);
+        for (const type of ["pointerup", "pointercancel"]) window.removeEventListener(type, end);
+      };
+      window.addEventListener("pointermove", move);
+      for (const type of ["pointerup", "pointercancel"]) window.addEventListener(type, end);
+    });
+  }
+
   async function draw(explorer) {
     const part = (name) => explorer.querySelector(`.explorer-${name}`);
     const spec = JSON.parse(explorer.querySelector("script").textContent);
@@ -47,6 +89,10 @@
     };
     embedded.view.addDataListener(status(embedded.view).name, tell);
     tell();
+    const svg = part("chart").querySelector("svg");
+    const { choose: fields, drag: dragged } = spec.usermeta ?? {};
+    if (fields) choose(svg, embedded.view, fields);
+    if (dragged) drag(svg, embedded.view, { ...dragged, params: spec.params });
     explorer.dataset.ready = "";
   }
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
+import bn_core
 from bn_core.experiments import registry, schema
 from bn_core.experiments.claims import Effect, Judgement, Verdict, decide, judge
 
@@ -157,6 +158,25 @@ def load(path: Path, experiment: str) -> dict[str, Any]:
         _check(record, document, f"records.load: {path}")
     loaded: dict[str, Any] = schema.restored(record, document)
     return loaded
+
+
+def shipped() -> Path:
+    """The folder of the book's own records.
+
+    It is `results` in a checkout of the book; an installed package carries a copy.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    package = Path(bn_core.__file__).parent
+    folders = (package / "results", package.parent / "results")
+    for folder in folders:
+        if (folder / "figure1.json").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"records.shipped: the book's records are in neither {folders[0]} nor {folders[1]}; "
+        "install bn-core anew, from its repository"
+    )
 
 
 def rejudge(path: Path) -> None:

@@ -31,6 +31,7 @@ VEGA_LITE = "5.20"  # what Altair 5.5 writes, and JupyterLab and the book's bund
 MIME = "application/vnd.vegalite.v5+json"
 EPS = 1e-5
 WIDTH, HEIGHT = 270, 150  # of a panel, in pixels: one fits a phone, two a page
+MOVING = "moving"  # the name of marks that can be dragged
 ZONES = 12  # the histogram of the saturation explorer is from -12 to 12
 
 
@@ -71,7 +72,8 @@ def batch(x: Sequence[float], *, gamma: float = 1.0, beta: float = 0.0) -> Explo
     """A mini-batch of one feature whose values can be moved: mu, var, x_hat, y and dx follow.
 
     The gradient that arrives, dy, is 1 at one example, which can be chosen, and 0 at the others.
-    Pale rings stay where the points were at first.
+    Pale rings stay where the points were at first. On the book's pages the points of the first
+    panel can be dragged as well.
 
     Args:
         x: (m,) the values at first, at least 2, each in [-4, 4].
@@ -94,7 +96,11 @@ def batch(x: Sequence[float], *, gamma: float = 1.0, beta: float = 0.0) -> Explo
     dx, _, _ = batch_norm_backward(torch.eye(len(values), 1, dtype=torch.float64), cache)
     at_first = np.round(torch.cat([start, x_hat, y, dx], 1).numpy(), 4)
     rows = [
-        {"i": i, **{f"{name}0": value for name, value in zip(_STAGES, row, strict=True)}}
+        {
+            "i": i,
+            "slider": f"x{i}",
+            **{f"{name}0": value for name, value in zip(_STAGES, row, strict=True)},
+        }
         for i, row in enumerate(at_first.tolist(), 1)
     ]
     places = list(range(1, len(values) + 1))
@@ -133,8 +139,10 @@ def batch(x: Sequence[float], *, gamma: float = 1.0, beta: float = 0.0) -> Explo
         )
     )
     mu, var = start.mean().item(), start.var(correction=0).item()
+    spec = chart.to_dict()
+    spec["usermeta"] = {"drag": {"marks": MOVING, "param": "slider", "scale": "concat_0_y"}}
     return Explorer(
-        chart.to_dict(),
+        spec,
         f"An explorer with a slider for each of {len(values)} values, for gamma, beta and eps, and "
         "a choice of the example at which the gradient dy is 1. Four panels show x, x_hat, y and "
         f"dx of each example. At first x is {', '.join(f'{v:g}' for v in values)}, with mean "
@@ -162,6 +170,8 @@ def _points(name: str, title: str) -> alt.LayerChart:
     zero = alt.Chart().mark_rule(color=FAINT).encode(y=alt.datum(0))
     stems = base.mark_rule(color=colour, strokeWidth=2).encode(y=height, y2=alt.datum(0))
     points = base.mark_circle(color=colour, size=70, opacity=1).encode(y=height)
+    if name == "x":
+        points = points.properties(name=MOVING)
     before = base.mark_point(color=FAINT, size=90, opacity=0.8).encode(
         y=alt.Y(f"{name}0:Q", title=None)
     )
@@ -460,6 +470,171 @@ def _histogram(
         )
         .properties(width=WIDTH, height=HEIGHT)
     )
+
+
+def learning_rate(
+    rates: Sequence[float],
+    scales: Sequence[float],
+    steps: Sequence[int],
+    accuracy: Mapping[Look, ArrayLike],
+    *,
+    at: tuple[float, float],
+) -> Explorer:
+    """A map of accuracy over learning rate and weight scale, and the curves of a chosen cell.
+
+    A cell is chosen by its learning rate and scale; on the book's pages also by a click on a map.
+
+    Args:
+        rates: learning rates of the maps, ascending.
+        scales: weight scales of the maps, ascending.
+        steps: (records,) of training, positive, ascending.
+        accuracy: for each series (scales, rates, records), in [0, 1].
+        at: learning rate and scale at first, a cell of the maps.
+
+    Raises:
+        ValueError: a series of another shape, or `at` is no cell.
+    """
+    tables = {look: np.round(np.asarray(table, float), 4) for look, table in accuracy.items()}
+    shape = (len(scales), len(rates), len(steps))
+    for look, table in tables.items():
+        if table.shape != shape:
+            raise ValueError(
+                f"learning_rate: accuracy of {look.label!r} has shape {table.shape}; it must be "
+                f"{shape}: scales, rates and steps"
+            )
+    if at[0] not in rates or at[1] not in scales:
+        raise ValueError(
+            f"learning_rate: at is {at}; it must be one of the rates {tuple(rates)} and one of "
+            f"the scales {tuple(scales)}"
+        )
+    series = {f"a{k}": look for k, look in enumerate(tables)}
+    rows = [
+        {
+            "rate": rate,
+            "scale": scale,
+            **{name: tables[look][i, j].tolist() for name, look in series.items()},
+        }
+        for i, scale in enumerate(scales)
+        for j, rate in enumerate(rates)
+    ]
+    params = [
+        alt.param(
+            name=name, value=value, bind=alt.binding_select(options=list(options), name=label)
+        )
+        for name, value, options, label in (
+            ("chosen_rate", at[0], rates, "learning rate"),
+            ("chosen_scale", at[1], scales, "scale of the weights"),
+        )
+    ]
+    is_chosen = "datum.rate == chosen_rate && datum.scale == chosen_scale"
+    names = {f"datum.{name}[{len(steps) - 1}]": look for name, look in series.items()}
+    maps = [_map(look, last, is_chosen) for last, look in names.items()]
+    cell = alt.Chart().transform_filter(is_chosen)
+    ends = [f"'{look.label}: ' + format({last}, '.1%')" for last, look in names.items()]
+    numbers = _status(
+        cell.transform_calculate(
+            status=_lines(
+                "'learning rate ' + datum.rate + ', scale ' + datum.scale + ','",
+                f"'accuracy after {steps[-1]:,} steps:'",
+                *ends,
+            )
+        )
+    )
+    chart = _together(
+        [*maps, _curves(cell, series, steps), numbers],
+        alt.Data(values=rows),
+        params,
+        "One cell of the maps, and its curves",
+    )
+    spec = chart.resolve_scale(color="independent", strokeDash="independent").to_dict()
+    spec["usermeta"] = {"choose": {"chosen_rate": "rate", "chosen_scale": "scale"}}
+    first = {
+        look.label: table[list(scales).index(at[1]), list(rates).index(at[0])]
+        for look, table in tables.items()
+    }
+    return Explorer(
+        spec,
+        f"An explorer with a choice of learning rate, {len(rates)} from {rates[0]:g} to "
+        f"{rates[-1]:g}, and of the scale of the weights, {len(scales)} from {scales[0]:g} to "
+        f"{scales[-1]:g}. Maps show the accuracy after {steps[-1]:,} steps in every cell, "
+        f"{' and '.join(first)}; beside them are the curves of the chosen cell. At first learning "
+        f"rate {at[0]:g} and scale {at[1]:g} are chosen, with "
+        + " and ".join(f"{100 * curve[-1]:.1f} % {label}" for label, curve in first.items())
+        + ".",
+    )
+
+
+def _map(look: Look, last: str, is_chosen: str) -> alt.LayerChart:
+    """Accuracy after the last step in every cell, the chosen one framed."""
+    base = (
+        alt.Chart(title=look.label)
+        .transform_calculate(final=last)
+        .encode(
+            x=alt.X("rate:O", title="learning rate", axis=alt.Axis(labelAngle=-45)),
+            y=alt.Y("scale:O", title="scale of the weights", sort="descending"),
+        )
+    )
+    shown = alt.Color(
+        "final:Q",
+        title="accuracy",
+        scale=alt.Scale(scheme="cividis", domain=[0, 1]),
+        legend=alt.Legend(
+            format=".0%",
+            orient="bottom",
+            direction="horizontal",
+            values=[0, 0.25, 0.5, 0.75, 1],
+            gradientLength=WIDTH - 70,
+            gradientThickness=10,
+            titleFontWeight="normal",
+        ),
+    )
+    return alt.layer(
+        base.mark_rect(stroke="white", strokeWidth=1).encode(color=shown),
+        base.transform_filter(is_chosen).mark_rect(
+            filled=False, stroke=COLOURS["orange"], strokeWidth=4, opacity=1
+        ),
+    ).properties(width=WIDTH - 70, height=HEIGHT + 20)
+
+
+def _curves(cell: alt.Chart, series: Mapping[str, Look], steps: Sequence[int]) -> alt.LayerChart:
+    """Accuracy over the steps in the chosen cell, a line for each series."""
+    labels = [look.label for look in series.values()]
+    dashes = [[1, 0] if look.line == "-" else [5, 3] for look in series.values()]
+    base = (
+        cell.transform_calculate(step=f"{list(steps)}")
+        .transform_flatten(["step", *series])
+        .transform_fold(list(series), as_=["series", "accuracy"])
+        .transform_calculate(series=f"{labels}[indexof({list(series)}, datum.series)]")
+        .encode(
+            x=alt.X(
+                "step:Q",
+                title="step",
+                scale=alt.Scale(type="log", domain=[steps[0], steps[-1]], nice=False),
+                axis=alt.Axis(format="~s", grid=False, tickCount=4),
+            ),
+            y=alt.Y(
+                "accuracy:Q",
+                title="accuracy",
+                scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(format=".0%"),
+            ),
+            color=alt.Color(
+                "series:N",
+                title=None,
+                scale=alt.Scale(
+                    domain=labels, range=[COLOURS[look.colour] for look in series.values()]
+                ),
+                legend=alt.Legend(orient="top", symbolType="stroke", symbolSize=300),
+            ),
+            strokeDash=alt.StrokeDash(
+                "series:N", title=None, scale=alt.Scale(domain=labels, range=dashes)
+            ),
+        )
+    )
+    return alt.layer(
+        base.mark_line(strokeWidth=2.5),
+        base.mark_point(filled=True, size=25, opacity=1),
+    ).properties(width=WIDTH, height=HEIGHT)
 
 
 def _slider(name: str, label: str, low: float, high: float, step: float, value: float) -> Any:
