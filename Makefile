@@ -12,7 +12,7 @@ SITE := _build/html
 BUILT := $(SITE)/.built
 
 CHAPTERS := $(wildcard chapters/$(CHAPTER)*.ipynb)
-SITE_SOURCES := $(wildcard *.md *.yml *.bib _static/* _templates/* book/*.py book/*.js chapters/*.ipynb) \
+SITE_SOURCES := $(wildcard *.md api/*.md *.yml *.bib _static/* _templates/* book/*.py book/*.js chapters/*.ipynb) \
 	$(wildcard bn_core/*.py bn_core/*/*.py results/*)
 
 # One thread to a process: the chapters' bits do not depend on the number of cores, and tests that

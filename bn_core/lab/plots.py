@@ -79,7 +79,7 @@ STYLE = {
     "legend.frameon": False,
     "figure.facecolor": "white",
     "figure.dpi": 100,
-    "savefig.dpi": 200,
+    "savefig.dpi": 226,  # some 1,200 pixels
     "mathtext.fontset": "dejavusans",
 }
 WIDTH = 5.2  # inches: so that words of 10 points can still be read on a phone
