@@ -16,6 +16,7 @@ from pathlib import Path
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 WORKFLOWS = [str(path) for path in sorted(Path(".github/workflows").glob("*.yml"))]
 IN_PARALLEL = ["-n", "2", "--dist", "loadscope"]
+BY_PAGE = ["-n", "2", "--dist", "loadgroup"]  # see tests/site/conftest.py
 
 PARTS: dict[str, list[list[str]]] = {
     "lint": [
@@ -31,7 +32,7 @@ PARTS: dict[str, list[list[str]]] = {
          "-W", "default", "chapters"]
     ],
     "build": [["make", "--no-print-directory", "book"]],
-    "site": [[*PYTEST, *IN_PARALLEL, "tests/site"]],
+    "site": [[*PYTEST, *BY_PAGE, "tests/site"]],
 }  # fmt: skip
 
 

@@ -27,8 +27,11 @@ from book.check_pages import toc_pages
 THEMES = ("light", "dark")
 KINDS = ("document", "stylesheet", "script", "image", "font", "other")
 MATHJAX = "/_static/mathjax/"
+VEGA = "/_static/vega.js"
 
-# What is promised of each page, without MathJax, from localhost on two cores.
+# What is promised of each page, without MathJax, from localhost on two cores: of its files as they
+# are on the disk without Vega, which comes when a reader gets near an explorer; and of what is sent
+# with Vega, packed as a web server packs it.
 MOST_BYTES = 1_000_000
 MOST_SECONDS_TO_PAINT = 1.0
 MOST_SECONDS_TO_MATHEMATICS = 2.5
@@ -56,15 +59,23 @@ _SETTLED = """async () => {
 
 @dataclass(frozen=True)
 class Weight:
-    """Bytes of the files that a page loads, by kind; MathJax is counted apart."""
+    """Bytes of the files that a page loads.
+
+    Attributes:
+        unpacked: as they are on the disk, by kind, without MathJax and Vega.
+        mathjax: those of MathJax.
+        vega: that of Vega, 0 on a page without an explorer.
+        transferred: all but MathJax, packed.
+    """
 
     unpacked: Mapping[str, int]
     mathjax: int
+    vega: int
     transferred: int
 
     @property
     def total(self) -> int:
-        """Bytes without MathJax, as they are on the disk."""
+        """Bytes without MathJax and Vega, as they are on the disk."""
         return sum(self.unpacked.values())
 
 
@@ -77,7 +88,7 @@ class Times:
 
 
 def weigh(browser: Browser, address: str) -> Weight:
-    """Load a page with all its images and count what came.
+    """Load a page with all its images and explorers, and count what came.
 
     Args:
         browser: a browser; the page gets a context of its own, so nothing is in a cache.
@@ -91,22 +102,31 @@ def weigh(browser: Browser, address: str) -> Weight:
     page.evaluate(_SETTLED)
     for image in page.query_selector_all("img[loading=lazy]"):
         image.scroll_into_view_if_needed()
+    if page.query_selector(".explorer"):
+        page.eval_on_selector(
+            ".cell:has(+ .explorer), .explorer", "part => part.scrollIntoView({block: 'center'})"
+        )
+        page.wait_for_selector(".explorer[data-ready]")
     page.wait_for_load_state("networkidle")
     unpacked = dict.fromkeys(KINDS, 0)
-    mathjax = transferred = 0
+    mathjax = vega = transferred = 0
     for answer in answers:
         if not answer.url.startswith("http") or not answer.ok:
             continue
         body = answer.body()
-        if MATHJAX in urlsplit(answer.url).path:
+        path = urlsplit(answer.url).path
+        if MATHJAX in path:
             mathjax += len(body)
             continue
-        kind = answer.request.resource_type
-        unpacked[kind if kind in unpacked else "other"] += len(body)
+        if path.endswith(VEGA):
+            vega += len(body)
+        else:
+            kind = answer.request.resource_type
+            unpacked[kind if kind in unpacked else "other"] += len(body)
         packed = answer.headers.get("content-type", "").startswith(TEXT)
         transferred += len(gzip.compress(body, 6)) if packed else len(body)
     context.close()
-    return Weight(unpacked, mathjax, transferred)
+    return Weight(unpacked, mathjax, vega, transferred)
 
 
 def time_page(browser: Browser, address: str) -> Times:
@@ -178,6 +198,7 @@ def measure(site: Path, names: Sequence[str]) -> list[dict[str, Any]]:
                     "bytes": weight.total,
                     "transferred": weight.transferred,
                     "mathjax": weight.mathjax,
+                    "vega": weight.vega,
                     "kinds": dict(weight.unpacked),
                     **{key: round(value, 2) for key, value in asdict(times).items()},
                     "violations": count_violations(browser, address),
@@ -190,7 +211,7 @@ def say(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as a table for a terminal."""
     lines = [
         f"{'page':<38}{'kB':>6}{'sent':>6}{'html':>6}{'css':>6}{'js':>6}{'img':>6}{'font':>6}"
-        f"{'mathjax':>9}{'paint s':>9}{'math s':>8}{'axe':>5}"
+        f"{'vega':>6}{'mathjax':>9}{'paint s':>9}{'math s':>8}{'axe':>5}"
     ]
     for row in rows:
         kinds = row["kinds"]
@@ -202,7 +223,8 @@ def say(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append(
             f"{row['page']:<38}"
             + "".join(f"{size / 1000:>6.0f}" for size in sizes)
-            + f"{row['mathjax'] / 1000:>9.0f}{row['paint']:>9.2f}{row['mathematics']:>8.2f}"
+            + f"{row['vega'] / 1000:>6.0f}{row['mathjax'] / 1000:>9.0f}"
+            f"{row['paint']:>9.2f}{row['mathematics']:>8.2f}"
             f"{sum(row['violations'].values()):>5}"
         )
     return "\n".join(lines)

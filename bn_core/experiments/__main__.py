@@ -179,7 +179,7 @@ def _list(chosen: argparse.Namespace) -> Status:
         for claim in experiment.CLAIMS:
             print(f"  {claim.id} ({claim.source})")
             print(f"    {claim.statement}")
-            print(f"    holds if: {claim.criterion}")
+            print(f"    holds if {claim.criterion}")
     return Status.OK
 
 
@@ -387,7 +387,7 @@ def _show(chosen: argparse.Namespace) -> Status:
     for claim in summary.claims:
         print(f"\n{claim.id}: {claim.verdict}, {spread(claim.effects, claim.unit)}")
         print(f"  {claim.statement} ({claim.source})")
-        print(f"  holds if: {claim.criterion}")
+        print(f"  holds if {claim.criterion}")
         for effect in claim.effects:
             print(f"  seed {effect.seed}: {written(effect)}{claim.unit}")
     if not summary.claims:

@@ -82,7 +82,8 @@ class Claim(Generic[Result]):
     @property
     def criterion(self) -> str:
         """The criterion in words."""
-        return f"{self.effect} > {self.threshold:g}{self.unit} in every seed"
+        threshold = f"{self.threshold:g}".replace("-", "\N{MINUS SIGN}")
+        return f"more than {threshold}{self.unit} in every seed: {self.effect}"
 
 
 @dataclass(frozen=True)

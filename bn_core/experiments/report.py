@@ -67,7 +67,7 @@ def verdict_table(claims: Sequence[Claim[Any]], results: Mapping[str, Any]) -> M
     """
     rows = []
     for claim in claims:
-        cells = [f"{claim.statement} *({_cited(claim.source)})* Holds if: {claim.criterion}."]
+        cells = [f"{claim.statement} *({_cited(claim.source)})* Holds if {claim.criterion}."]
         for result in results.values():
             judgement = judge(claim, result, result.seeds)
             cells.append(f"**{judgement.verdict}**: {spread(judgement.effects, claim.unit)}")
@@ -119,7 +119,7 @@ def scoreboard(folder: Path) -> Markdown:
             continue
         rows = [
             [
-                f"{claim.statement} ({_cited(claim.source)}) *Holds if: {claim.criterion}.*",
+                f"{claim.statement} ({_cited(claim.source)}) *Holds if {claim.criterion}.*",
                 spread(claim.effects, claim.unit),
                 f"**{claim.verdict}**",
             ]

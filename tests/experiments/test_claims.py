@@ -66,7 +66,7 @@ def test_another_bound_is_refused():
 
 
 def test_the_criterion_says_the_threshold():
-    assert judge(claim([2.0]), None, [0]).criterion == "size > 1x in every seed"
+    assert judge(claim([2.0]), None, [0]).criterion == "more than 1x in every seed: size"
 
 
 def test_a_judgement_repeats_what_the_claim_says():

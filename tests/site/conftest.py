@@ -13,6 +13,7 @@ from book.browser import chromium, launched, served
 from tests.site.checks import Visit, visit
 
 ROOT = Path(__file__).resolve().parents[2]
+TOGETHER = {"test_explorers", "test_printing"}  # share what takes long to make
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +44,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def visited(browser: Browser, origin: str) -> Callable[..., Visit]:
-    """Load a page of the site, once for each theme."""
+    """Load a page of the site, once for each theme; the page before is closed."""
     seen: dict[tuple[str, str], Visit] = {}
 
     def load(name: str, theme: str = "light") -> Visit:
+        for other in [key for key in seen if key[0] != name]:
+            seen.pop(other).page.context.close()
         if (name, theme) not in seen:
             seen[name, theme] = visit(browser, origin, f"{name}.html", theme)
         loaded = seen[name, theme]
@@ -54,3 +57,19 @@ def visited(browser: Browser, origin: str) -> Callable[..., Visit]:
         return loaded
 
     return load
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one page stand together, and run on one worker, so that it is loaded once."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            name = getattr(item, "callspec", None) and item.callspec.params.get("name")
+            group = f"{item.path.stem} {name or ''}".strip()
+            if name or item.path.stem in TOGETHER:
+                item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_group)
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    return str(marker.args[0]) if marker else ""

@@ -77,6 +77,17 @@ def test_a_request_to_another_origin_is_reported(look: Look) -> None:
     assert checks.foreign_requests(seen) == [address]
 
 
+def test_the_browser_has_no_network(look: Look) -> None:
+    seen = look("")
+    port = seen.origin.rstrip("/").rsplit(":", 1)[1]
+    reached = """port => Promise.all(
+      ["127.0.0.1", "localhost", "example.org"]
+        .map(host => fetch(`http://${host}:${port}/page.html`, {mode: "no-cors"}))
+        .map(answer => answer.then(() => true, () => false)))"""
+    # The server does answer to its name, which other programs can look up.
+    assert seen.page.evaluate(reached, port) == [True, False, False]
+
+
 @pytest.mark.parametrize(
     "body",
     [

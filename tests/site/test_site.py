@@ -92,11 +92,18 @@ def test_nothing_moves_for_those_who_do_not_want_it(visited: Visited, name: str)
 
 @every_page
 def test_is_light(
-    browser: Browser, origin: str, name: str, record_property: Callable[[str, object], None]
+    browser: Browser,
+    origin: str,
+    site: Path,
+    name: str,
+    record_property: Callable[[str, object], None],
 ) -> None:
     weight = weigh(browser, f"{origin}{name}.html")
+    record_property("kB", weight.total // 1000)
     record_property("kB sent", weight.transferred // 1000)
+    assert weight.total <= MOST_BYTES
     assert weight.transferred <= MOST_BYTES
+    assert (weight.vega > 0) == ('class="explorer"' in (site / f"{name}.html").read_text())
 
 
 @every_page
