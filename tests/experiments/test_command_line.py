@@ -326,7 +326,7 @@ def test_show_tells_claims_effects_and_provenance(toss, capsys):
         f"coins, sha256 {'0' * 64}",
         "toss.heads: mixed, 2.00x; 1 of 2 cannot be told",
         "Heads it is. (ioffe2015, section 0)",
-        "holds if: heads > 1x in every seed",
+        "holds if more than 1x in every seed: heads",
         "seed 0: 2.00x",
         "seed 1: cannot be told",
     ):

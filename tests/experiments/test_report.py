@@ -64,7 +64,7 @@ def test_the_table_has_a_row_for_each_claim_and_a_column_for_each_scale():
     assert head == "| Claim, source, criterion | paper | live |"
     assert rule.count("---") == 3
     assert "{cite:t}`ioffe2015`, section 4.1" in row
-    assert "ratio of steps > 1x in every seed" in row
+    assert "more than 1x in every seed: ratio of steps" in row
     assert row.endswith("| **holds**: 2.00 to 3.00x | **does not hold**: 0.50x |")
 
 
@@ -85,7 +85,8 @@ def test_the_scoreboard_has_a_row_for_every_claim_on_record(tmp_path, toss, monk
     )
     assert head == "| Claim, source, criterion | Effect, lowest to highest | Verdict |"
     assert row == (
-        "| Heads it is. ({cite:t}`ioffe2015`, section 0) *Holds if: heads > 1x in every seed.* "
+        "| Heads it is. ({cite:t}`ioffe2015`, section 0) "
+        "*Holds if more than 1x in every seed: heads.* "
         "| 2.00 to 3.00x | **holds** |"
     )
 
