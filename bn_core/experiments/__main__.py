@@ -22,7 +22,7 @@ from typing import Any
 from bn_core.experiments import records, registry, schema
 from bn_core.experiments.comparison import Comparison, compare, seeds_in_words
 from bn_core.experiments.records import Summary
-from bn_core.experiments.report import spread, written
+from bn_core.experiments.report import spread
 from bn_core.lab.data import DataError
 
 RESULTS = Path("results")  # the book's records, seen from the root of its repository
@@ -389,7 +389,7 @@ def _show(chosen: argparse.Namespace) -> Status:
         print(f"  {claim.statement} ({claim.source})")
         print(f"  holds if {claim.criterion}")
         for effect in claim.effects:
-            print(f"  seed {effect.seed}: {written(effect)}{claim.unit}")
+            print(f"  seed {effect.seed}: {spread([effect], claim.unit)}")
     if not summary.claims:
         print("\nIt makes no claims.")
     return Status.OK

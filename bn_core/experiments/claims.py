@@ -83,7 +83,13 @@ class Claim(Generic[Result]):
     def criterion(self) -> str:
         """The criterion in words."""
         threshold = f"{self.threshold:g}".replace("-", "\N{MINUS SIGN}")
-        return f"more than {threshold}{self.unit} in every seed: {self.effect}"
+        return f"more than {threshold}{typeset(self.unit)} in every seed: {self.effect}"
+
+
+def typeset(unit: str) -> str:
+    """A unit as it stands behind a number: not torn from it, and x as the sign for times."""
+    unit = "\N{MULTIPLICATION SIGN}" if unit == "x" else unit
+    return f"\N{NO-BREAK SPACE}{unit[1:]}" if unit.startswith(" ") else unit
 
 
 @dataclass(frozen=True)

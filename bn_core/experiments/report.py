@@ -10,34 +10,39 @@ from typing import Any
 from IPython.display import Markdown
 
 from bn_core.experiments import records, registry
-from bn_core.experiments.claims import OWN, Claim, Effect, Judgement, Verdict, judge
+from bn_core.experiments.claims import OWN, Claim, Effect, Judgement, Verdict, judge, typeset
 
 
-def spread(effects: Sequence[Effect], unit: str) -> str:
+def spread(effects: Sequence[Effect], unit: str, threshold: float | None = None) -> str:
     """The effects of all seeds in a few words: lowest to highest.
 
     Args:
         effects: one for each seed; at least one.
         unit: written after the numbers.
+        threshold: a number that they are to be told from, see `written`.
 
     Returns:
-        Such as "17.0 to 18.5x", with "at least" or "at most" where the records
+        Such as "17.0 to 18.5×", with "at least" or "at most" where the records
         do not tell, and the number of seeds whose effect cannot be told, if any.
     """
     known = sorted((e for e in effects if not math.isnan(e.value)), key=lambda each: each.value)
     unknown = len(effects) - len(known)
     if not known:
         return "cannot be told"
-    low, high = (written(effect) for effect in (known[0], known[-1]))
-    told = f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+    low, high = (written(effect, threshold) for effect in (known[0], known[-1]))
+    told = f"{low}{typeset(unit)}" if low == high else f"{low} to {high}{typeset(unit)}"
     return f"{told}; {unknown} of {len(effects)} cannot be told" if unknown else told
 
 
-def written(effect: Effect) -> str:
+def written(effect: Effect, threshold: float | None = None) -> str:
     """The value as short as it can be read, with a true minus sign and its bound.
 
     To a hundredth; to a tenth from 10 on, to a whole number from 1,000 on; and what would be
     written as 0 and is not, beyond rounding, to its first digit.
+
+    Args:
+        effect: the effect of one seed.
+        threshold: a number from which the value is told by as many digits as it takes, up to six.
     """
     if math.isnan(effect.value):
         return "cannot be told"
@@ -45,7 +50,12 @@ def written(effect: Effect) -> str:
     form = ",.0f" if size >= 1000 else ".1f" if size >= 10 else ".2f"
     if 1e-6 < size < 0.005:
         form = ".1g"
-    return f"{effect.bound} {effect.value:{form}}".strip().replace("-", "\N{MINUS SIGN}")
+    text = f"{effect.value:{form}}"
+    for digits in range(1, 7):
+        if threshold is None or float(text.replace(",", "")) != threshold:
+            break
+        text = f"{effect.value:.{digits}f}" if effect.value != threshold else text
+    return f"{effect.bound} {text}".strip().replace("-", "\N{MINUS SIGN}")
 
 
 def judge_all(claims: Sequence[Claim[Any]], result: Any) -> dict[str, Judgement]:
@@ -70,7 +80,9 @@ def verdict_table(claims: Sequence[Claim[Any]], results: Mapping[str, Any]) -> M
         cells = [f"{claim.statement} *({_cited(claim.source)})* Holds if {claim.criterion}."]
         for result in results.values():
             judgement = judge(claim, result, result.seeds)
-            cells.append(f"**{judgement.verdict}**: {spread(judgement.effects, claim.unit)}")
+            cells.append(
+                f"**{judgement.verdict}**: {spread(judgement.effects, claim.unit, claim.threshold)}"
+            )
         rows.append(cells)
     return _table(["Claim, source, criterion", *results], rows)
 
@@ -120,7 +132,7 @@ def scoreboard(folder: Path) -> Markdown:
         rows = [
             [
                 f"{claim.statement} ({_cited(claim.source)}) *Holds if {claim.criterion}.*",
-                spread(claim.effects, claim.unit),
+                spread(claim.effects, claim.unit, claim.threshold),
                 f"**{claim.verdict}**",
             ]
             for claim in each.claims

@@ -37,6 +37,7 @@ from matplotlib.ticker import (
     MaxNLocator,
     NullLocator,
     PercentFormatter,
+    StrMethodFormatter,
 )
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -52,7 +53,13 @@ from bn_core.lab.probes import (
 
 INK = "#1a1a1a"
 FAINT = "#6b6b6b"
-COLOURS = {"blue": "#0072B2", "orange": "#D55E00", "green": "#00966B", "purple": "#A0528A"}
+COLOURS = {
+    "blue": "#0072B2",
+    "orange": "#D55E00",
+    "green": "#00966B",
+    "purple": "#A0528A",
+    "ink": INK,
+}
 # Layers by depth, from the first, dark, to the last: as many as can be told apart.
 DEPTHS = 5
 DEPTH_LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
@@ -249,14 +256,14 @@ def curves(
         elif percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         if max(map(abs, x)) >= 1000 and not each_named:
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         elif len(x) <= 10 and all(float(value).is_integer() for value in x) and not log_x:
             axes.set_xticks(list(x))  # a few whole numbers, such as layers: no ticks between them
         axes.set_xlim(min(x), max(x))
         axes.set_ylim(limits)
         axes.set_xlabel(x_name)
         axes.set_ylabel(textwrap.fill(y_name, 28))
-        if len(tables) > 4:  # too many to stand beside the lines
+        if len(tables) > 3:  # too many to stand beside the lines
             figure.legend(loc="outside lower left", ncols=2)
         elif len(tables) > 1 or any(look.label for look in tables):
             axes.legend(loc="best")
@@ -1135,7 +1142,7 @@ def _networks(
         recorders = {"the network": recorders}
     if not 1 <= len(recorders) <= 2:
         raise ValueError(f"{who}: got {len(recorders)} networks; 1 or 2 fit side by side")
-    series = zip(COLOURS, ("-", "--", "-.", ":"), "os^D", strict=True)
+    series = zip(COLOURS, ("-", "--", "-.", ":"), "os^D", strict=False)
     networks = {}
     for (name, recorder), style in zip(recorders.items(), series, strict=False):
         look = name if isinstance(name, Look) else Look(str(name), *style)

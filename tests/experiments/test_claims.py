@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bn_core.experiments.claims import Claim, Effect, Verdict, decide, judge
+from bn_core.experiments.claims import Claim, Effect, Verdict, decide, judge, typeset
 
 
 def claim(effects, threshold=1.0):
@@ -65,8 +65,15 @@ def test_another_bound_is_refused():
         Effect(0, 1.0, "about")
 
 
+@pytest.mark.parametrize(
+    ("unit", "text"), [("x", "×"), (" points", "\N{NO-BREAK SPACE}points"), ("", ""), ("%", "%")]
+)
+def test_a_unit_is_kept_with_its_number(unit, text):
+    assert typeset(unit) == text
+
+
 def test_the_criterion_says_the_threshold():
-    assert judge(claim([2.0]), None, [0]).criterion == "more than 1x in every seed: size"
+    assert judge(claim([2.0]), None, [0]).criterion == "more than 1× in every seed: size"
 
 
 def test_a_judgement_repeats_what_the_claim_says():

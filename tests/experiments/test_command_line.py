@@ -57,7 +57,7 @@ def test_list_as_json_says_the_same(capsys):
 def test_run_prints_verdicts_and_writes_the_result(toss, capsys):
     assert main(["run", "toss", "--out", "new/folder"]) == 0
     printed = capsys.readouterr()
-    assert "toss.heads: holds, 2.00 to 3.00x" in printed.out
+    assert "toss.heads: holds, 2.00 to 3.00×" in printed.out
     assert "There is no record to compare with." in printed.out
     assert printed.err == "tossing\n"
     assert toss.recorded(Path("new/folder")) == toss.result(2.0, 3.0)
@@ -73,7 +73,7 @@ def test_verdicts_as_on_record_agree(toss, capsys):
     keep(toss, 1.5, 1.1)
     assert main(["run", "toss"]) == 0
     printed = capsys.readouterr().out
-    assert "on record: holds, 1.10 to 1.50x: agrees" in printed
+    assert "on record: holds, 1.10 to 1.50×: agrees" in printed
     assert "The verdict is the same as in results/toss.json (live scale, seeds 0 to 1" in printed
 
 
@@ -81,8 +81,8 @@ def test_another_verdict_than_on_record_has_an_exit_status_of_its_own(toss, caps
     keep(toss, 0.5, 0.7)
     assert main(["run", "toss"]) == 3
     printed = capsys.readouterr().out
-    assert "toss.heads: holds, 2.00 to 3.00x" in printed
-    assert "on record: does not hold, 0.50 to 0.70x: DOES NOT AGREE" in printed
+    assert "toss.heads: holds, 2.00 to 3.00×" in printed
+    assert "on record: does not hold, 0.50 to 0.70×: DOES NOT AGREE" in printed
     assert "1 of 1 verdict differs from results/toss.json" in printed
 
 
@@ -324,10 +324,10 @@ def test_show_tells_claims_effects_and_provenance(toss, capsys):
         "recorded on 2026-01-31 at revision abc",
         "torch 2.4",
         f"coins, sha256 {'0' * 64}",
-        "toss.heads: mixed, 2.00x; 1 of 2 cannot be told",
+        "toss.heads: mixed, 2.00×; 1 of 2 cannot be told",
         "Heads it is. (ioffe2015, section 0)",
-        "holds if more than 1x in every seed: heads",
-        "seed 0: 2.00x",
+        "holds if more than 1× in every seed: heads",
+        "seed 0: 2.00×",
         "seed 1: cannot be told",
     ):
         assert words in printed

@@ -65,7 +65,7 @@ def test_a_claim_that_only_one_has_is_not_compared():
 def test_a_claim_with_another_criterion_is_not_compared():
     found = compare(summary(judged("a", 2.0, 3.0)), summary(judged("a", 2.0, 3.0, threshold=2.5)))
     assert found.agrees is None
-    assert "another criterion (more than 2.5x in every seed: size)" in found.claims[0].obstacle
+    assert "another criterion (more than 2.5× in every seed: size)" in found.claims[0].obstacle
     assert found.sentence.startswith("There is no claim to compare")
 
 

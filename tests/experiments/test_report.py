@@ -33,29 +33,43 @@ def result(*values):
 
 
 def test_spread_goes_from_the_lowest_to_the_highest_seed():
-    assert spread([Effect(0, 3), Effect(1, 1.5), Effect(2, 2)], "x") == "1.50 to 3.00x"
+    assert spread([Effect(0, 3), Effect(1, 1.5), Effect(2, 2)], "x") == "1.50 to 3.00×"
 
 
 def test_spread_of_equal_effects_is_one_number():
-    assert spread([Effect(0, 2), Effect(1, 2)], " points") == "2.00 points"
+    assert spread([Effect(0, 2), Effect(1, 2)], " points") == "2.00\N{NO-BREAK SPACE}points"
 
 
 def test_large_effects_have_one_decimal_and_negative_ones_a_minus_sign():
-    assert spread([Effect(0, 18.46), Effect(1, -0.5)], "x") == "\N{MINUS SIGN}0.50 to 18.5x"
+    assert spread([Effect(0, 18.46), Effect(1, -0.5)], "x") == "\N{MINUS SIGN}0.50 to 18.5×"
 
 
 def test_very_large_effects_are_whole_numbers_and_very_small_ones_are_not_nothing():
-    assert spread([Effect(0, 28997.4), Effect(1, -0.0042)], "x") == "\N{MINUS SIGN}0.004 to 28,997x"
+    assert spread([Effect(0, 28997.4), Effect(1, -0.0042)], "x") == "\N{MINUS SIGN}0.004 to 28,997×"
 
 
 def test_spread_keeps_bounds():
-    assert spread([Effect(0, 2), Effect(1, 9, "at least")], "x") == "2.00 to at least 9.00x"
+    assert spread([Effect(0, 2), Effect(1, 9, "at least")], "x") == "2.00 to at least 9.00×"
 
 
 def test_seeds_that_cannot_be_told_are_counted_and_left_out():
     effects = [Effect(0, 2), Effect(1, math.nan), Effect(2, 1)]
-    assert spread(effects, "x") == "1.00 to 2.00x; 1 of 3 cannot be told"
+    assert spread(effects, "x") == "1.00 to 2.00×; 1 of 3 cannot be told"
     assert spread(effects[1:2], "x") == "cannot be told"
+
+
+@pytest.mark.parametrize(
+    ("value", "threshold", "text"),
+    [
+        (1.004, 1, "1.004"),
+        (1.004, 2, "1.00"),
+        (1, 1, "1.00"),
+        (0.99996, 1, "0.99996"),
+        (10.04, 10, "10.04"),
+    ],
+)
+def test_a_value_is_told_from_the_threshold(value, threshold, text):
+    assert spread([Effect(0, value)], "x", threshold) == f"{text}×"
 
 
 def test_the_table_has_a_row_for_each_claim_and_a_column_for_each_scale():
@@ -64,8 +78,8 @@ def test_the_table_has_a_row_for_each_claim_and_a_column_for_each_scale():
     assert head == "| Claim, source, criterion | paper | live |"
     assert rule.count("---") == 3
     assert "{cite:t}`ioffe2015`, section 4.1" in row
-    assert "more than 1x in every seed: ratio of steps" in row
-    assert row.endswith("| **holds**: 2.00 to 3.00x | **does not hold**: 0.50x |")
+    assert "more than 1× in every seed: ratio of steps" in row
+    assert row.endswith("| **holds**: 2.00 to 3.00× | **does not hold**: 0.50× |")
 
 
 def test_all_claims_are_judged_by_id():
@@ -86,8 +100,8 @@ def test_the_scoreboard_has_a_row_for_every_claim_on_record(tmp_path, toss, monk
     assert head == "| Claim, source, criterion | Effect, lowest to highest | Verdict |"
     assert row == (
         "| Heads it is. ({cite:t}`ioffe2015`, section 0) "
-        "*Holds if more than 1x in every seed: heads.* "
-        "| 2.00 to 3.00x | **holds** |"
+        "*Holds if more than 1× in every seed: heads.* "
+        "| 2.00 to 3.00× | **holds** |"
     )
 
 
@@ -107,7 +121,7 @@ def test_claims_of_others_that_do_not_hold_are_listed(tmp_path, toss, monkeypatc
     assert shortfalls(Path("results")).data == "None."
     records.save(folder / "toss.json", toss.to_record(toss.result(2.0, 0.5)))
     assert shortfalls(Path("results")).data == (
-        "- **mixed** (0.50 to 2.00x): Heads it is. {cite:t}`ioffe2015`, section 0; "
+        "- **mixed** (0.50 to 2.00×): Heads it is. {cite:t}`ioffe2015`, section 0; "
         "[chapter 7](chapters/07_coins.ipynb)"
     )
 
@@ -124,7 +138,7 @@ def test_the_scoreboard_runs_and_judges_nothing(tmp_path, toss, monkeypatch):
     records.save(tmp_path / "toss.json", toss.to_record(toss.result(2.0, 3.0)))
     monkeypatch.setattr(registry, "NAMES", ())
     monkeypatch.setattr(registry, "get", lambda _: pytest.fail("it asked for the experiment"))
-    assert scoreboard(tmp_path).data.endswith("| 2.00 to 3.00x | **holds** |")
+    assert scoreboard(tmp_path).data.endswith("| 2.00 to 3.00× | **holds** |")
 
 
 def test_links_are_as_seen_from_the_page_that_sees_the_folder(tmp_path, toss, monkeypatch):

@@ -144,8 +144,8 @@ def test_a_drawing_is_a_png_and_its_description_both_in_a_notebook(draw):
     assert metadata["image/png"]["width"] == plots.PIXELS
     png = base64.b64decode(bundle["image/png"])
     assert png.startswith(b"\x89PNG")
-    # What sticks out would make the picture wider, and its words smaller on a page.
-    assert int.from_bytes(png[16:20]) <= 200 * plots.WIDTH + 30
+    # Twice a page's pixels. What sticks out would make it wider, and its words smaller on a page.
+    assert 1.9 * plots.PIXELS <= int.from_bytes(png[16:20]) <= 2.02 * plots.PIXELS
     assert bundle["text/plain"] == repr(drawing) == drawing.description
     assert drawing.description.startswith("A finding. ")
 
@@ -322,7 +322,7 @@ def test_a_logarithmic_axis_has_numbers_however_long_it_is(lowest, labels):
     assert any(labels in axes.yaxis.get_major_formatter()(value, 0) for value in at)
 
 
-@pytest.mark.parametrize(("series", "outside"), [(4, 0), (5, 1)])
+@pytest.mark.parametrize(("series", "outside"), [(3, 0), (4, 1)])
 def test_many_lines_have_their_legend_outside(series, outside):
     looks = {plots.Look(str(i), "blue"): [1.0, 2.0] for i in range(series)}
     drawing = plots.curves([1, 2], looks, title="A finding", x_name="x", y_name="y")
