@@ -1,5 +1,5 @@
-// Two roles that the tools below the theme set and assistive technology does not accept.
 document.addEventListener("DOMContentLoaded", () => {
+  // Two roles that the tools below the theme set and assistive technology does not accept.
   // A child of role="list" is a listitem; docutils says doc-biblioentry, which is withdrawn.
   for (const entry of document.querySelectorAll('[role="doc-biblioentry"]')) {
     entry.setAttribute("role", "listitem");
@@ -9,5 +9,16 @@ document.addEventListener("DOMContentLoaded", () => {
   if (sidebar && !sidebar.hasAttribute("role")) {
     sidebar.setAttribute("role", "complementary");
     sidebar.setAttribute("aria-label", "The book");
+  }
+
+  // Boxes that scroll sideways show whether there is more to the right.
+  const boxes = "div.math, pre, .pst-scrollable-table-container, div.cell_output .output";
+  const sizes = new ResizeObserver((changes) => changes.forEach(({ target }) => tell(target)));
+  const tell = (box) => {
+    box.classList.toggle("goes-on", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  };
+  for (const box of document.querySelectorAll(`article :is(${boxes})`)) {
+    box.addEventListener("scroll", () => tell(box), { passive: true });
+    sizes.observe(box);
   }
 });

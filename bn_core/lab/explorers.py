@@ -11,6 +11,7 @@ a browser and compare the values with `bn_core`'s.
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def batch(x: Sequence[float], *, gamma: float = 1.0, beta: float = 0.0) -> Explo
             bind=alt.binding_select(options=places, name="dy is 1 at point"),
         ),
     ]
-    panels = [_points(name, title) for name, title in _STAGES.items()]
+    panels = [_points(name, title, len(values)) for name, title in _STAGES.items()]
     chart = _together(
         [*panels, _numbers()],
         alt.Data(values=rows),
@@ -159,12 +160,14 @@ _STAGES = {
 }
 
 
-def _points(name: str, title: str) -> alt.LayerChart:
+def _points(name: str, title: str, examples: int) -> alt.LayerChart:
     """One panel of the batch explorer: a value for each example, and where it was at first."""
     base = alt.Chart(title=title).encode(
         x=alt.X("i:O", title="example", axis=alt.Axis(labelAngle=0, grid=False))
     )
-    scale = alt.Scale(domain=[-4, 4]) if name == "x" else alt.Undefined
+    # x and x_hat on one scale, which holds what x_hat can be: within the root of m - 1.
+    bounds = {"x": 4.0, "x_hat": max(4.0, math.sqrt(examples - 1))}
+    scale = alt.Scale(domain=[-bounds[name], bounds[name]]) if name in bounds else alt.Undefined
     height = alt.Y(f"{name}:Q", title=None, scale=scale)
     colour = COLOURS["orange" if name == "dx" else "blue"]
     zero = alt.Chart().mark_rule(color=FAINT).encode(y=alt.datum(0))
@@ -255,7 +258,7 @@ def saturation(pre_activations: Tensor, *, init_std: float = 1.0) -> Explorer:
         .transform_calculate(sigmoid="1 / (1 + exp(-datum.low))")
         .transform_calculate(slope="4 * datum.sigmoid * (1 - datum.sigmoid)")
         .transform_fold(["sigmoid", "slope"], as_=["curve", "height"])
-        .transform_calculate(curve="datum.curve == 'slope' ? 'its derivative, x4' : 'sigmoid'")
+        .transform_calculate(curve="datum.curve == 'slope' ? 'its derivative, ×4' : 'sigmoid'")
         .mark_line(strokeWidth=2)
         .encode(
             x=axis,
@@ -264,14 +267,14 @@ def saturation(pre_activations: Tensor, *, init_std: float = 1.0) -> Explorer:
                 "curve:N",
                 title=None,
                 scale=alt.Scale(
-                    domain=["sigmoid", "its derivative, x4"], range=[INK, COLOURS["orange"]]
+                    domain=["sigmoid", "its derivative, ×4"], range=[INK, COLOURS["orange"]]
                 ),
                 legend=alt.Legend(orient="top"),
             ),
             strokeDash=alt.StrokeDash(
                 "curve:N",
                 title=None,
-                scale=alt.Scale(domain=["sigmoid", "its derivative, x4"], range=[[1, 0], [5, 3]]),
+                scale=alt.Scale(domain=["sigmoid", "its derivative, ×4"], range=[[1, 0], [5, 3]]),
             ),
         )
     )
@@ -660,7 +663,13 @@ def _status(rows: alt.Chart) -> alt.Chart:
 
 def _together(panels: Sequence[Any], data: Any, params: Sequence[Any], title: str) -> Any:
     return (
-        alt.concat(*panels, columns=2, data=data, title=title, spacing=18)
+        alt.concat(
+            *panels,
+            columns=2,
+            data=data,
+            title=alt.TitleParams(title, fontSize=15, offset=12, frame="bounds"),
+            spacing=18,
+        )
         .add_params(*params)
         .configure(background="white", font="sans-serif", aria=False)
         .configure_view(stroke=None)
@@ -668,6 +677,6 @@ def _together(panels: Sequence[Any], data: Any, params: Sequence[Any], title: st
             labelColor=INK, titleColor=INK, titleFontWeight="normal", labelFontSize=11.5,
             titleFontSize=12.5, gridColor="#dddddd", tickColor=FAINT, domainColor=FAINT,
         )
-        .configure_title(anchor="start", color=INK, fontSize=13)
+        .configure_title(anchor="start", color=INK, fontSize=13, frame="group")
         .configure_legend(labelColor=INK, labelFontSize=12)
     )  # fmt: skip
