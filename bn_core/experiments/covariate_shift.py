@@ -480,7 +480,7 @@ def _price(result: Result, seed: int) -> Effect:
 CLAIMS: tuple[Claim[Result], ...] = (
     Claim(
         id="covariate_shift.slope-flips",
-        statement="A line fitted to y = -x + x^3 rises where the training inputs lie and falls "
+        statement="A line fitted to y = −x + x³ rises where the training inputs lie and falls "
         "where the test inputs lie.",
         source="this book",
         effect="the smaller of the slope through 1,000 training examples and minus the slope "

@@ -673,7 +673,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="internal_shift.still-is-better-at-first",
-        statement="F2 learns faster at first when its inputs stand still because F1 is frozen.",
+        statement="F₂ learns faster at first when its inputs stand still because F₁ is frozen.",
         source=OWN,
         effect="training loss with all layers trained / with F1 frozen, over the first tenth of "
         "the steps after the fork, but for two",
@@ -683,7 +683,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="internal_shift.still-is-better",
-        statement="F2 gets further when its inputs stand still because F1 is frozen.",
+        statement="F₂ gets further when its inputs stand still because F₁ is frozen.",
         source=OWN,
         effect="training loss with all layers trained / with F1 frozen, over the last tenth of "
         "the steps after the fork",
@@ -693,7 +693,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="internal_shift.purposeless-hurts",
-        statement="Movement of its inputs to no purpose makes F2 learn less than inputs that stand "
+        statement="Movement of its inputs to no purpose makes F₂ learn less than inputs that stand "
         "still.",
         source=OWN,
         effect="training loss with F1 moving to no purpose / with F1 frozen, over the last tenth "

@@ -744,7 +744,7 @@ def _distances_erased(result: Result, seed: int) -> Effect:
 CLAIMS: tuple[Claim[Result], ...] = (
     Claim(
         id=f"{NAME}.bias-drifts",
-        statement="Centered outside the gradient step, the bias grows by b_0 + 2 alpha T mean(t) "
+        statement="Centered outside the gradient step, the bias grows by b₀ + 2αT · mean(t) "
         "while the loss stands still.",
         source="ioffe2015, section 2",
         effect="decimal digits to which b keeps to the formula and the loss to its first value, "
@@ -867,7 +867,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id=f"{NAME}.small-batch-singular",
-        statement="The covariance of a batch of m examples has rank at most m - 1 (a theorem; this "
+        statement="The covariance of a batch of m examples has rank at most m − 1 (a theorem; this "
         "checks the code).",
         source="ioffe2015, section 3",
         effect="least m - rank over batches of 2 to 1,000 digits",
