@@ -657,7 +657,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="feature_maps.factor-too-small",
-        statement="With two examples in a batch, m'/(m'-1) times the average batch variance of a "
+        statement="With two examples in a batch, m′/(m′−1) times the average batch variance of a "
         "feature map falls short of the population's by more than a percent.",
         source=OWN,
         effect="1 - m'/(m'-1) E[batch variance] / population variance, mean over the layers, m = 2",
@@ -667,7 +667,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="feature_maps.examples-too-large",
-        statement="With two examples in a batch, m/(m-1), which counts a map as one value, "
+        statement="With two examples in a batch, m/(m−1), which counts a map as one value, "
         "overshoots by more than a percent.",
         source=OWN,
         effect="m/(m-1) E[batch variance] / population variance - 1, mean over the layers, m = 2",
@@ -688,7 +688,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="feature_maps.noise-is-larger",
-        statement="At a batch of 60 the error of m'/(m'-1) is smaller than the noise of the "
+        statement="At a batch of 60 the error of m′/(m′−1) is smaller than the noise of the "
         "variance of one batch.",
         source=OWN,
         effect="standard deviation of a batch's variance / |error| of m'/(m'-1), mean over the "
