@@ -61,3 +61,16 @@ def test_moments_and_histograms_that_do_not_fit_are_refused():
         explorers.time(STEPS, FANS, [10, 30])
     with pytest.raises(ValueError, match=r"shape \(1, 2\); it must be \(2, 2\)"):
         explorers.time(STEPS, FANS, [10, 20], [0, 1, 2], {"unit": {BN: [[1, 2]]}})
+
+
+def test_learning_rate_is_described_with_the_cell_that_is_chosen():
+    curves = {BN: [[[0.1, 0.9], [0.2, 0.8]]], PLAIN: [[[0.1, 0.123], [0.1, 0.1]]]}
+    made = explorers.learning_rate([0.1, 1.0], [2.0], [10, 20], curves, at=(0.1, 2.0))
+    assert made.description.endswith("with 90.0 % with BN and 12.3 % without BN.")
+    assert made.png().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"at is \(0\.5, 2\.0\); it must be one of the rates"):
+        explorers.learning_rate([0.1, 1.0], [2.0], [10, 20], curves, at=(0.5, 2.0))
+    with pytest.raises(
+        ValueError, match=r"'with BN' has shape \(1, 2, 2\); it must be \(1, 2, 3\)"
+    ):
+        explorers.learning_rate([0.1, 1.0], [2.0], [10, 20, 30], curves, at=(0.1, 2.0))

@@ -13,7 +13,7 @@ import torch
 from playwright.sync_api import Browser, Page
 
 from bn_core import batch_norm_backward, batch_norm_forward
-from bn_core.experiments import figure1
+from bn_core.experiments import figure1, higher_learning_rates
 from bn_core.lab.probes import steep_interval, value_and_slope
 from tests.site import checks
 from tests.site.checks import Visit, visit
@@ -21,7 +21,9 @@ from tests.site.checks import Visit, visit
 BATCH = "chapters/05_algorithm_1"
 SATURATION = "chapters/03_saturation"
 TIME = "chapters/09_activations_over_time"
-every_explorer = pytest.mark.parametrize("name", [BATCH, SATURATION, TIME])
+RATE = "chapters/10_higher_learning_rates"
+RESULTS = Path(__file__).parents[2] / "results"
+every_explorer = pytest.mark.parametrize("name", [BATCH, SATURATION, TIME, RATE])
 
 
 class Explorer:
@@ -53,6 +55,15 @@ class Explorer:
                 [name, value],
             )
             assert found, f"no control {name}"
+        self.page.evaluate(
+            "() => document.querySelector('.explorer').view.runAsync().then(() => true)"
+        )
+
+    def choose(self, **values: float) -> None:
+        """Choose in lists by what is written there, as their `change` event says it."""
+        for name, value in values.items():
+            lists = self.page.locator(f".explorer-controls select[name={name}]")
+            lists.select_option(label=f"{value:g}")
         self.page.evaluate(
             "() => document.querySelector('.explorer').view.runAsync().then(() => true)"
         )
@@ -186,7 +197,7 @@ def test_the_saturation_explorer_counts_and_averages_as_the_package_does(
 def test_the_time_explorer_shows_the_record(explorer: Callable[..., Explorer], moment: int) -> None:
     page = explorer(TIME)
     page.set(moment=moment)
-    record = figure1.recorded(Path(__file__).parents[2] / "results")
+    record = figure1.recorded(RESULTS)
     step = figure1.histogram_at(50_000)[moment - 1]
     [row] = page.rows("status")
     assert row["step"] == step
@@ -197,15 +208,99 @@ def test_the_time_explorer_shows_the_record(explorer: Callable[..., Explorer], m
         assert shown == pytest.approx(run.typical[run.steps.index(step)], abs=6e-4)
 
 
-def test_the_time_explorers_histograms_are_the_records(explorer: Callable[..., Explorer]) -> None:
-    record = figure1.recorded(Path(__file__).parents[2] / "results")
-    if not record.one("bn", 0).histograms.steps:
-        pytest.skip("the record was made before there were histograms")
+@pytest.mark.parametrize(("moment", "kind"), [(20, "units"), (33, "typical")])
+def test_the_time_explorers_histograms_are_the_records(
+    explorer: Callable[..., Explorer], moment: int, kind: str
+) -> None:
     page = explorer(TIME)
-    page.set(moment=20, kind="all units")
+    page.set(moment=moment, kind={"units": "all units", "typical": "the typical unit"}[kind])
+    record = figure1.recorded(RESULTS).one("bn", 0).histograms
+    counted = getattr(record, kind)[moment - 1]
     rows = page.rows("right")
-    counted = record.one("bn", 0).histograms.units[19]
     assert [row["n"] for row in rows] == counted
+    assert [row["left"] for row in rows] == pytest.approx(record.edges[:-1])
+    assert [row["share"] for row in rows] == pytest.approx([n / sum(counted) for n in counted])
+
+
+@pytest.mark.parametrize(("rate", "scale"), [(0.1, 1.0), (1.0, 0.001), (316.0, 10.0)])
+def test_the_learning_rate_explorer_shows_the_record(
+    explorer: Callable[..., Explorer], rate: float, scale: float
+) -> None:
+    page = explorer(RATE)
+    page.choose(chosen_rate=rate, chosen_scale=scale)
+    record = higher_learning_rates.recorded(RESULTS)
+    rows = page.rows("accuracy")
+    assert len(rows) == 2 * len(record.steps)
+    for label, network in (("with BN", "bn"), ("without BN", "plain")):
+        curve = record.curves(rate, scale)[network]
+        shown = {row["step"]: row["accuracy"] for row in rows if row["series"] == label}
+        assert list(shown) == list(record.steps)
+        assert list(shown.values()) == pytest.approx(curve, abs=6e-5)
+        assert f"{label}: {100 * curve[-1]:.1f}%" in page.status
+    assert f"learning rate {rate:g}, scale {scale:g}," in page.status
+
+
+def test_the_learning_rate_explorers_maps_are_the_record(
+    explorer: Callable[..., Explorer],
+) -> None:
+    record = higher_learning_rates.recorded(RESULTS)
+    cells = explorer(RATE).page.evaluate(
+        """() => {
+          const view = document.querySelector(".explorer").view;
+          const sets = view.getState({data: () => true, signals: () => false}).data;
+          return JSON.stringify(Object.keys(sets).map(name => view.data(name))
+            .filter(rows => rows.length > 1 && "final" in rows[0])
+            .map(rows => rows.map(({rate, scale, final}) => [rate, scale, final])));
+        }"""
+    )
+    maps = json.loads(cells)
+    assert len(maps) == 2
+    for network, found in zip(("bn", "plain"), maps, strict=True):
+        table = record.map(network)
+        assert len(found) == table.size
+        for rate, scale, final in found:
+            cell = table[record.scales.index(scale), record.rates.index(rate)]
+            assert final == pytest.approx(cell, abs=6e-5)
+
+
+def test_a_click_on_a_map_chooses_the_cell(explorer: Callable[..., Explorer]) -> None:
+    page = explorer(RATE)
+    page.choose(chosen_rate=0.1, chosen_scale=1.0)
+    cells = page.page.locator(".explorer-chart .mark-rect path")
+    for cell in (cells.nth(3), cells.nth(20)):
+        row = cell.evaluate("path => [path.__data__].flat()[0].datum")
+        cell.click(force=True)
+        page.page.wait_for_timeout(200)
+        assert f"learning rate {row['rate']:g}, scale {row['scale']:g}," in page.status
+        chosen = page.page.locator(".explorer-controls select").evaluate_all(
+            "all => all.map(select => Number(select.selectedOptions[0].textContent))"
+        )
+        assert chosen == [row["rate"], row["scale"]]
+
+
+@pytest.mark.parametrize("up", [30, -500])
+def test_a_point_can_be_dragged(explorer: Callable[..., Explorer], up: int) -> None:
+    page = explorer(BATCH)
+    page.set(**{f"x{i}": v for i, v in enumerate([-1.5, -1, -0.6, -0.2, 0.3, 0.8, 1.2, 1.5], 1)})
+    page.page.locator(".explorer-chart").scroll_into_view_if_needed()
+    box = page.page.locator(".explorer-chart .moving_marks path").nth(2).bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.page.mouse.move(x, y)
+    page.page.mouse.down()
+    page.page.mouse.move(x, y - up, steps=4)
+    page.page.mouse.up()
+    page.page.mouse.move(x, y + 100)  # it has been let go
+    page.page.wait_for_timeout(200)
+    rows = {row["i"]: row["x"] for row in page.rows("dx")}
+    height = page.page.evaluate(
+        "() => document.querySelector('.explorer').view.scale('concat_0_y')(-4)"
+    )
+    expected = -4.0 if up < 0 else -0.6 + 8 * up / height
+    assert rows[3] == pytest.approx(expected, abs=0.06)
+    assert [rows[i] for i in (1, 2, 4, 8)] == [-1.5, -1, -0.2, 1.5]
+    assert page.page.locator(".explorer-controls [name=x3]").input_value() == f"{rows[3]:g}"
+    assert "moved: 8 of 8" in page.status
 
 
 @every_explorer
@@ -248,12 +343,12 @@ def test_every_control_has_a_label_and_obeys_the_keyboard(
         "all => all.filter(i => !i.labels.length || !i.labels[0].textContent.trim()).length",
     )
     assert unlabelled == 0
-    slider = page.page.locator(".explorer-controls input[type=range]").first
+    control = page.page.locator(".explorer-controls :is(input[type=range], select)").first
     before = page.status
-    slider.focus()
-    ring = slider.evaluate("i => getComputedStyle(i).outlineStyle")
-    for key in ("Home", "ArrowRight", "ArrowRight"):
-        slider.press(key)
+    control.focus()
+    ring = control.evaluate("i => getComputedStyle(i).outlineStyle")
+    for key in ("Home", "ArrowRight", "ArrowDown"):
+        control.press(key)
     page.page.wait_for_timeout(200)
     assert page.status != before
     assert ring != "none"
