@@ -6,16 +6,20 @@ to small broken pages, to show that each of them finds what it is there to find.
 
 from __future__ import annotations
 
+import base64
 import functools
+import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 from bs4 import BeautifulSoup
+from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from book.browser import served
@@ -236,6 +240,63 @@ def pale(page: Page, least: float = 4.5) -> list[str]:
             least,
         )
     )
+
+
+SWATCH = 20  # pixels
+
+
+def shown_colours(page: Page, colours: Sequence[str], inside: str) -> dict[str, float]:
+    """The contrast of colours with white, as the page shows both in a figure or in an explorer.
+
+    Args:
+        page: a page of the site, in one of its themes.
+        colours: as in `#0072B2`, of what is drawn on white.
+        inside: "figure" for a PNG like a cell's figure, "explorer" for SVG like a chart's.
+    """
+    blocks = ["#ffffff", *colours]
+    if inside == "figure":
+        picture = Image.new("RGB", (SWATCH * len(blocks), SWATCH))
+        for k, colour in enumerate(blocks):
+            picture.paste(colour, (k * SWATCH, 0, (k + 1) * SWATCH, SWATCH))
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        body = f'<div class="cell_output"><img id="swatches" alt="Swatches" src="{source}"></div>'
+    else:
+        rows = "".join(
+            f'<rect x="{k * SWATCH}" width="{SWATCH}" height="{SWATCH}" fill="{colour}"/>'
+            for k, colour in enumerate(blocks)
+        )
+        size = f'width="{SWATCH * len(blocks)}" height="{SWATCH}"'
+        body = f'<div class="explorer-chart"><svg id="swatches" {size}>{rows}</svg></div>'
+    page.evaluate(
+        """async body => {
+          const place = document.createElement("section");
+          place.innerHTML = body;
+          document.querySelector("article").prepend(place);
+          await document.querySelector("img#swatches")?.decode();
+        }""",
+        body,
+    )
+    shot = Image.open(io.BytesIO(page.locator("#swatches").screenshot())).convert("RGB")
+    page.evaluate("() => document.querySelector('#swatches').closest('section').remove()")
+    light = [
+        _luminance(shot.getpixel((k * SWATCH + SWATCH // 2, SWATCH // 2)))
+        for k in range(len(blocks))
+    ]
+    return {
+        colour: (max(light[0], value) + 0.05) / (min(light[0], value) + 0.05)
+        for colour, value in zip(colours, light[1:], strict=True)
+    }
+
+
+def _luminance(pixel: Any) -> float:
+    """Relative luminance, as WCAG defines it."""
+    linear = [
+        v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4
+        for v in (channel / 255 for channel in pixel[:3])
+    ]
+    return sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def images_not_loaded(page: Page) -> list[str]:

@@ -186,6 +186,16 @@ def test_pale_formulas_and_cells_are_reported(look: Look) -> None:
     assert checks.pale(look(cell.format("#333")).page) == []
 
 
+def test_the_contrast_of_colours_is_measured_where_they_are_shown(look: Look) -> None:
+    page = look("<article></article>").page
+    found = checks.shown_colours(page, ["#000000", "#767676", "#ffffff"], "figure")
+    assert list(found.values()) == pytest.approx([21, 4.54, 1], abs=0.02)
+    dim = "<style>img { filter: brightness(0.5) }</style>"
+    assert checks.shown_colours(look("<article></article>", head=dim).page, ["#000000"], "figure")[
+        "#000000"
+    ] == pytest.approx(5.3, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("address", "fault"),
     [

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
 from playwright.sync_api import Browser
 
+from bn_core.experiments import records, registry
+from bn_core.lab.plots import COLOURS, FAINT, INK
 from book.check_pages import faults, toc_pages
 from book.weigh import (
     MOST_BYTES,
@@ -117,25 +121,48 @@ def test_is_quick(
     assert times.mathematics < MOST_SECONDS_TO_MATHEMATICS
 
 
+CLAIMS = [
+    (registry.CHAPTERS[each.experiment], each.claims[-1].statement)
+    for each in records.summaries(Path(__file__).parents[2] / "results")
+    if each.claims
+]
+
+
+def found_by_search(browser: Browser, origin: str, sought: str) -> list[str]:
+    """The addresses that the site's search lists."""
+    tab = browser.new_page()
+    tab.goto(f"{origin}search.html?q={quote_plus(sought)}")
+    tab.wait_for_selector("#search-results ul.search li a")
+    tab.wait_for_function("() => !document.querySelector('#search-progress')?.innerText.trim()")
+    found = tab.eval_on_selector_all("#search-results li a", "all => all.map(a => a.href)")
+    tab.close()
+    return list(found)
+
+
 @pytest.mark.parametrize(
     ("sought", "page"),
     [
         ("saturation", "glossary.html"),
         ("x_hat", "notation.html"),
+        ("gamma", "notation.html"),
         ("batch_norm_backward", "api.html#bn_core.algorithms.batch_norm_backward"),
         ("moving average", "chapters/07_algorithm_2.html"),
-        ("verdict", "chapters/"),
     ],
-    ids=["term", "symbol", "function", "words", "claims"],
+    ids=["term", "symbol", "symbol by name", "function", "words"],
 )
 def test_search_finds(browser: Browser, origin: str, sought: str, page: str) -> None:
-    tab = browser.new_page()
-    tab.goto(f"{origin}search.html?q={sought.replace(' ', '+')}")
-    tab.wait_for_selector("#search-results ul.search li a")
-    tab.wait_for_function("() => !document.querySelector('#search-progress')?.innerText.trim()")
-    found = tab.eval_on_selector_all("#search-results li a", "all => all.map(a => a.href)")
-    tab.close()
+    found = found_by_search(browser, origin, sought)
     assert any(page in address for address in found), found
+
+
+@pytest.mark.parametrize(("chapter", "statement"), CLAIMS)
+def test_search_finds_a_claim_by_its_words(
+    browser: Browser, origin: str, chapter: str, statement: str
+) -> None:
+    words = " ".join(re.findall(r"\b[a-z]{5,}\b", statement)[:5])
+    found = found_by_search(browser, origin, words)
+    assert any(f"{chapter}.html" in address for address in found), (words, found)
+    assert any("scoreboard.html" in address for address in found), (words, found)
 
 
 @every_chapter
@@ -151,6 +178,16 @@ def test_says_its_language(visited: Visited, name: str) -> None:
 @every_page
 def test_plots_are_dark_in_the_dark_theme(visited: Visited, name: str) -> None:
     assert checks.plots_left_light(visited(name, "dark").page) == []
+
+
+@pytest.mark.parametrize("inside", ["figure", "explorer"])
+@pytest.mark.parametrize("theme", THEMES)
+def test_what_figures_draw_stands_out(visited: Visited, theme: str, inside: str) -> None:
+    lines, words = [*COLOURS.values(), FAINT], [INK]
+    page = visited(CHAPTERS[2], theme).page
+    found = checks.shown_colours(page, [*lines, *words], inside)
+    assert {colour: ratio for colour, ratio in found.items() if ratio < 3} == {}
+    assert {colour: found[colour] for colour in words if found[colour] < 4.5} == {}
 
 
 @every_chapter
