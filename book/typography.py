@@ -1,7 +1,7 @@
-"""Sphinx extension: what follows a formula without a space stays on its line.
+"""Sphinx extension: what belongs together stays on one line.
 
 To a browser a formula is a box, and a line may be broken on either side of it. A comma or a bracket
-that belongs to it would begin the next line.
+that belongs to it would begin the next line. So would a percent sign behind its number.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.typing import ExtensionMetadata
 
 _CLOSING = re.compile(r"[.,;:!?)\]’”'\"%-]+")
+_PERCENT = re.compile(r"(?<=\d) %(?!\w)")
 _OPENING = re.compile(r"[(\[‘“]+$")
 
 
@@ -49,8 +50,18 @@ def _cut(parent: nodes.TextElement, place: int, pattern: re.Pattern[str]) -> str
     return found.group()
 
 
-class KeepFormulasTogether(SphinxPostTransform):
-    """Apply `keep_together` to each page of the site."""
+def keep_percents(document: nodes.Node) -> None:
+    """Put a no-break space between a number and its percent sign, but in code."""
+    for text in list(document.findall(nodes.Text)):
+        around = text.parent
+        while around is not None and not isinstance(around, nodes.literal | nodes.FixedTextElement):
+            around = around.parent
+        if around is None and (changed := _PERCENT.sub("\N{NO-BREAK SPACE}%", text)) != text:
+            text.parent.replace(text, nodes.Text(changed))
+
+
+class KeepTogether(SphinxPostTransform):
+    """Apply `keep_together` and `keep_percents` to each page of the site."""
 
     default_priority = 900
     formats = ("html",)
@@ -58,9 +69,10 @@ class KeepFormulasTogether(SphinxPostTransform):
     def run(self, **_: Any) -> None:
         """Change ``self.document`` in place."""
         keep_together(self.document)
+        keep_percents(self.document)
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the transform with Sphinx."""
-    app.add_post_transform(KeepFormulasTogether)
+    app.add_post_transform(KeepTogether)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

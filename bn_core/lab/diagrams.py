@@ -722,9 +722,13 @@ def tangent_steps(lengths: Sequence[float], *, pull: float, rate: float, title: 
             ):
                 axes.annotate("", tip, tail, arrowprops={**arrow, "color": colour, "ls": line})
             axes.text(length / 2, -0.08 * reach, "w", ha="center", va="top")
-            axes.text(length + 0.03 * reach, step / 2, "step", color=COLOURS["orange"])
+            axes.text(length + 0.08 * reach, step / 2, "step", color=COLOURS["orange"])
             axes.text(
-                length / 2, step / 2 + 0.09 * reach, "new w", color=COLOURS["blue"], ha="right"
+                length / 2 - 0.05 * reach,
+                step / 2 + 0.09 * reach,
+                "new w",
+                color=COLOURS["blue"],
+                ha="right",
             )
             axes.set_title(
                 f"length {length:g} → {new:.2f}\nturned by {angle:.0f}°", fontweight="normal"

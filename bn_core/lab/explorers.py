@@ -33,6 +33,7 @@ MIME = "application/vnd.vegalite.v5+json"
 EPS = 1e-5
 WIDTH, HEIGHT = 270, 150  # of a panel, in pixels: one fits a phone, two a page
 MOVING = "moving"  # the name of marks that can be dragged
+CHOOSING = "choosing"  # the beginning of the names of marks that can be clicked
 ZONES = 12  # the histogram of the saturation explorer is from -12 to 12
 
 
@@ -381,8 +382,13 @@ def time(
     ]
     panels: list[Any] = [_fan(look, (steps[0], steps[-1]), (low, high)) for look in fans]
     if counts:
+        # Of all moments and series, so that they can be compared; a higher bar is cut.
+        shares = [np.asarray(t) / np.sum(t[0]) for by in counts.values() for t in by.values()]
+        highest = float(np.quantile([table.max(1) for table in shares], 0.9).round(2))
         panels += [
-            _histogram(look, {kind: by_look[look] for kind, by_look in counts.items()}, edges)
+            _histogram(
+                look, {kind: by_look[look] for kind, by_look in counts.items()}, edges, highest
+            )
             for look in fans
         ]
     quantiles = [(name, k) for k in range(len(fans)) for name in ("low", "mid", "high")]
@@ -449,9 +455,12 @@ def _fan(look: Look, ends: tuple[int, int], limits: tuple[float, float]) -> alt.
 
 
 def _histogram(
-    look: Look, tables: Mapping[str, Sequence[Sequence[int]]], edges: Sequence[float]
+    look: Look,
+    tables: Mapping[str, Sequence[Sequence[int]]],
+    edges: Sequence[float],
+    highest: float,
 ) -> alt.Chart:
-    """Shares of one series at the chosen moment."""
+    """Shares of one series at the chosen moment, on an axis that reaches up to `highest`."""
     left, width = list(edges[:-1]), edges[1] - edges[0]
     rows = [
         {"kind": kind, "counts": [list(row) for row in table], "total": sum(table[0])}
@@ -468,7 +477,7 @@ def _histogram(
         .encode(
             x=alt.X("left:Q", title="what enters the sigmoid"),
             x2="right:Q",
-            y=alt.Y("share:Q", title="share"),
+            y=alt.Y("share:Q", title="share", scale=alt.Scale(domain=[0, highest])),
             y2=alt.datum(0),
         )
         .properties(width=WIDTH, height=HEIGHT)
@@ -526,25 +535,27 @@ def learning_rate(
         )
         for name, value, options, label in (
             ("chosen_rate", at[0], rates, "learning rate"),
-            ("chosen_scale", at[1], scales, "scale of the weights"),
+            ("chosen_scale", at[1], scales, "scale of the hidden weights"),
         )
     ]
     is_chosen = "datum.rate == chosen_rate && datum.scale == chosen_scale"
     names = {f"datum.{name}[{len(steps) - 1}]": look for name, look in series.items()}
-    maps = [_map(look, last, is_chosen) for last, look in names.items()]
+    maps = [_map(look, last, is_chosen, k) for k, (last, look) in enumerate(names.items())]
     cell = alt.Chart().transform_filter(is_chosen)
-    ends = [f"'{look.label}: ' + format({last}, '.1%')" for last, look in names.items()]
+    ends = [
+        f"'{look.label}: ' + format(100 * {last}, '.1f') + ' %'" for last, look in names.items()
+    ]
     numbers = _status(
         cell.transform_calculate(
             status=_lines(
-                "'learning rate ' + datum.rate + ', scale ' + datum.scale + ','",
-                f"'accuracy after {steps[-1]:,} steps:'",
+                "'learning rate ' + datum.rate + ', scale ' + datum.scale",
+                f"'accuracy after {steps[-1]:,} steps'",
                 *ends,
             )
         )
     )
     chart = _together(
-        [*maps, _curves(cell, series, steps), numbers],
+        [_curves(cell, series, steps), numbers, *maps],
         alt.Data(values=rows),
         params,
         "One cell of the maps, and its curves",
@@ -567,14 +578,14 @@ def learning_rate(
     )
 
 
-def _map(look: Look, last: str, is_chosen: str) -> alt.LayerChart:
+def _map(look: Look, last: str, is_chosen: str, place: int) -> alt.LayerChart:
     """Accuracy after the last step in every cell, the chosen one framed."""
     base = (
         alt.Chart(title=look.label)
         .transform_calculate(final=last)
         .encode(
             x=alt.X("rate:O", title="learning rate", axis=alt.Axis(labelAngle=-45)),
-            y=alt.Y("scale:O", title="scale of the weights", sort="descending"),
+            y=alt.Y("scale:O", title="scale of the hidden weights", sort="descending"),
         )
     )
     shown = alt.Color(
@@ -585,14 +596,16 @@ def _map(look: Look, last: str, is_chosen: str) -> alt.LayerChart:
             format=".0%",
             orient="bottom",
             direction="horizontal",
-            values=[0, 0.25, 0.5, 0.75, 1],
+            values=[0, 0.5, 1],
             gradientLength=WIDTH - 70,
             gradientThickness=10,
             titleFontWeight="normal",
         ),
     )
     return alt.layer(
-        base.mark_rect(stroke="white", strokeWidth=1).encode(color=shown),
+        base.mark_rect(stroke="white", strokeWidth=1)
+        .encode(color=shown)
+        .properties(name=f"{CHOOSING}_{place}"),
         base.transform_filter(is_chosen).mark_rect(
             filled=False, stroke=COLOURS["orange"], strokeWidth=4, opacity=1
         ),
@@ -613,7 +626,7 @@ def _curves(cell: alt.Chart, series: Mapping[str, Look], steps: Sequence[int]) -
                 "step:Q",
                 title="step",
                 scale=alt.Scale(type="log", domain=[steps[0], steps[-1]], nice=False),
-                axis=alt.Axis(format="~s", grid=False, tickCount=4),
+                axis=alt.Axis(values=[5, 10, 20, 50, 100, 200, 500], grid=False),
             ),
             y=alt.Y(
                 "accuracy:Q",

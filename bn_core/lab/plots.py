@@ -245,7 +245,7 @@ def curves(
         axes = figure.subplots()
         for look, table in tables.items():
             _band(axes, x, table, look)
-        each_named = log_x and len(x) <= 8 and all(b >= 1.5 * a for a, b in pairwise(x))
+        each_named = log_x and len(x) <= 9 and all(b >= 1.5 * a for a, b in pairwise(x))
         if log_x:
             axes.set_xscale("log")
         if each_named:  # there is room for it
@@ -263,7 +263,7 @@ def curves(
         axes.set_ylim(limits)
         axes.set_xlabel(x_name)
         axes.set_ylabel(textwrap.fill(y_name, 28))
-        if len(tables) > 3:  # too many to stand beside the lines
+        if len(tables) > 2:  # too many to stand beside the lines
             figure.legend(loc="outside lower left", ncols=2)
         elif len(tables) > 1 or any(look.label for look in tables):
             axes.legend(loc="best")
@@ -540,6 +540,11 @@ def strips(
         level: a value to mark with a line.
     """
     tables = [np.asarray(values, dtype=float) for values in columns.values()]
+    dot: dict[str, Any] = {"color": COLOURS["orange"], "linestyle": "", "marker": "o"}
+    if max(map(len, tables)) <= 20:  # few: each is to be seen
+        dot |= {"markersize": 6, "alpha": 0.9, "zorder": 3}
+    else:
+        dot |= {"markersize": 2.6, "alpha": 0.45}
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         axes = figure.subplots()
@@ -548,12 +553,8 @@ def strips(
             axes.plot(
                 place + scatter.uniform(-0.24, 0.24, len(values)),
                 values,
-                linestyle="",
-                marker="o",
-                markersize=2.6,
-                alpha=0.45,
                 markeredgewidth=0,
-                color=COLOURS["orange"],
+                **dot,
             )
             axes.plot([place - 0.38, place + 0.38], [marks[place]] * 2, color=COLOURS["blue"])
         if level is not None:
@@ -564,7 +565,7 @@ def strips(
         axes.set_xlabel(x_name)
         axes.set_ylabel(textwrap.fill(y_name, 28))
         key = [
-            Line2D([], [], color=COLOURS["orange"], linestyle="", marker="o", label=dots_name),
+            Line2D([], [], label=dots_name, **{**dot, "alpha": 0.9}),
             Line2D([], [], color=COLOURS["blue"], label=marks_name),
         ]
         figure.legend(handles=key, loc="outside lower left", ncols=2)
@@ -757,7 +758,7 @@ def map_panels(
             tables = [np.asarray(by_column[column], dtype=float) for column in columns]
             low, high = min(t.min() for t in tables), max(t.max() for t in tables)
             for axes, column, table in zip(axes_row, columns, tables, strict=True):
-                image = axes.imshow(table, vmin=low, vmax=high, cmap="cividis")
+                image = axes.imshow(table, vmin=low, vmax=high, cmap="Greys")
                 axes.set_xticks([])
                 axes.set_yticks([])
                 axes.grid(False)

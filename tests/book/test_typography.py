@@ -4,7 +4,7 @@ import pytest
 from docutils import nodes
 from docutils.utils import new_document
 
-from book.typography import keep_together
+from book.typography import keep_percents, keep_together
 
 
 def paragraph(*parts: str | nodes.Node) -> nodes.paragraph:
@@ -53,3 +53,9 @@ def test_what_is_not_text_is_left_where_it_is():
     keep_together(made)
     assert together(made) == []
     assert made.astext() == "xtherex"
+
+
+def test_a_percent_sign_stays_with_its_number_but_in_code():
+    made = paragraph("Some 70 % of ", nodes.literal("", "5 % 3"), " and 7 % 3 or a %.")
+    keep_percents(made)
+    assert made.astext() == "Some 70\N{NO-BREAK SPACE}% of 5 % 3 and 7\N{NO-BREAK SPACE}% 3 or a %."

@@ -89,7 +89,7 @@ def test_a_picture_fits_a_page_and_says_its_finding_first(draw):
     png = drawing.png()
     assert png.startswith(b"\x89PNG")
     # What sticks out would make the picture wider, and its words smaller on a page.
-    assert int.from_bytes(png[16:20]) <= 200 * plots.WIDTH + 30
+    assert int.from_bytes(png[16:20]) <= 2.02 * plots.PIXELS
     assert drawing.description.startswith("A finding. ")
 
 

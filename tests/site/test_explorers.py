@@ -236,8 +236,8 @@ def test_the_learning_rate_explorer_shows_the_record(
         shown = {row["step"]: row["accuracy"] for row in rows if row["series"] == label}
         assert list(shown) == list(record.steps)
         assert list(shown.values()) == pytest.approx(curve, abs=6e-5)
-        assert f"{label}: {100 * curve[-1]:.1f}%" in page.status
-    assert f"learning rate {rate:g}, scale {scale:g}," in page.status
+        assert f"{label}: {100 * curve[-1]:.1f} %" in page.status
+    assert f"learning rate {rate:g}, scale {scale:g};" in page.status
 
 
 def test_the_learning_rate_explorers_maps_are_the_record(
@@ -271,7 +271,7 @@ def test_a_click_on_a_map_chooses_the_cell(explorer: Callable[..., Explorer]) ->
         row = cell.evaluate("path => [path.__data__].flat()[0].datum")
         cell.click(force=True)
         page.page.wait_for_timeout(200)
-        assert f"learning rate {row['rate']:g}, scale {row['scale']:g}," in page.status
+        assert f"learning rate {row['rate']:g}, scale {row['scale']:g};" in page.status
         chosen = page.page.locator(".explorer-controls select").evaluate_all(
             "all => all.map(select => Number(select.selectedOptions[0].textContent))"
         )
