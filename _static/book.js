@@ -21,4 +21,18 @@ document.addEventListener("DOMContentLoaded", () => {
     box.addEventListener("scroll", () => tell(box), { passive: true });
     sizes.observe(box);
   }
+
+  // The search shows a place of the article's text: not of the menu beside it, no TeX, and words of
+  // neighbouring cells apart.
+  if (typeof Search !== "undefined") {
+    const whole = Search.htmlToText;
+    Search.htmlToText = (html, anchor) => {
+      const article = new DOMParser().parseFromString(html, "text/html").querySelector("article");
+      if (!article) return whole(html, anchor);
+      const part = (anchor && article.querySelector(anchor)) || article;
+      for (const left of part.querySelectorAll(".headerlink, .math, script, style")) left.remove();
+      for (const block of part.querySelectorAll("dt, td, th, p, li, pre")) block.append(" ");
+      return part.textContent.replace(/\s+/g, " ");
+    };
+  }
 });

@@ -38,7 +38,7 @@ EXTRAS = "lab"
 NOT_FOUND = (
     "<h1>This page does not exist</h1>"
     "<p>The address may be mistyped, or the page may have another name by now. The contents are "
-    "on the left; the <a href='{prefix}intro.html'>first page</a> lists the chapters, and the "
+    "in the menu; the <a href='{prefix}intro.html'>first page</a> lists the chapters, and the "
     "<a href='{prefix}search.html'>search</a> finds words, symbols and functions.</p>"
 )
 _REPOSITORY = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")

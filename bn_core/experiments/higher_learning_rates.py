@@ -890,7 +890,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
         Claim(
             id=f"higher_learning_rates.jacobians-closer-{name}",
             statement="After training, more of the singular values of layer Jacobians are close to "
-            f"1 with batch normalization than without ({name} units, {rule} weights, learning "
+            f"1 with batch normalization than without ({units} units, {rule} weights, learning "
             f"rate {SPECTRUM_RATES[name]:g}).",
             source="this book",
             effect=f"share of the {CLOSE_NOTE}, with minus without",
@@ -898,13 +898,13 @@ CLAIMS: tuple[Claim[Result], ...] = (
             threshold=0.0,
             measure=_closer(name),
         )
-        for name, rule in (("sigmoid", "Xavier's"), ("relu", "He's"))
+        for name, units, rule in (("sigmoid", "sigmoid", "Xavier's"), ("relu", "ReLU", "He's"))
     ),
     *(
         Claim(
             id=f"higher_learning_rates.size-kept-{name}",
             statement="After training, a layer changes the size of a gradient less with batch "
-            f"normalization than without ({name} units, {rule} weights, learning rate "
+            f"normalization than without ({units} units, {rule} weights, learning rate "
             f"{SPECTRUM_RATES[name]:g}, statistics held fixed).",
             source="ioffe2015, section 3.3",
             effect="absolute binary logarithm of the root mean square singular value, without "
@@ -913,7 +913,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
             threshold=0.0,
             measure=_rms_nearer(name),
         )
-        for name, rule in (("sigmoid", "Xavier's"), ("relu", "He's"))
+        for name, units, rule in (("sigmoid", "sigmoid", "Xavier's"), ("relu", "ReLU", "He's"))
     ),
 )
 

@@ -83,7 +83,9 @@ STYLE = {
     "ytick.color": INK,
     "text.color": INK,
     "lines.linewidth": 1.8,
-    "legend.frameon": False,
+    "legend.frameon": True,  # so that no line runs through its words
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
     "figure.facecolor": "white",
     "figure.dpi": 100,
     "savefig.dpi": 226,  # some 1,200 pixels
@@ -240,8 +242,10 @@ def curves(
                 f"curves: series {look.label!r} has shape {table.shape} and x has {len(x)} values; "
                 "give (seeds, points)"
             )
+    outside = len(tables) > 2  # too many to stand beside the lines
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+        height = 3.4 + (0.25 * math.ceil(len(tables) / 2) if outside else 0)
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots()
         for look, table in tables.items():
             _band(axes, x, table, look)
@@ -263,7 +267,7 @@ def curves(
         axes.set_ylim(limits)
         axes.set_xlabel(x_name)
         axes.set_ylabel(textwrap.fill(y_name, 28))
-        if len(tables) > 2:  # too many to stand beside the lines
+        if outside:
             figure.legend(loc="outside lower left", ncols=2)
         elif len(tables) > 1 or any(look.label for look in tables):
             axes.legend(loc="best")
@@ -936,13 +940,14 @@ def dashboard(
         for row in grid[2:-1]:
             _percentages(row)
         _decades(grid[-1])
-        most = max(len(network.layers) for network in networks.values())
+        most = max((network.numbers for network in networks.values()), key=len)
         for axes in grid.flat:
-            axes.set_xlim(0.4, most + 0.6)
-            axes.set_xticks(range(1, most + 1))
+            axes.set_xlim(0.4, len(most) + 0.6)
+            axes.set_xticks(range(1, len(most) + 1), [str(number) for number in most])
             axes.grid(False, axis="x")
         for axes in grid[-1]:
             axes.set_xlabel("layer")
+        figure.align_ylabels(grid[:, 0])
         _network_key(figure, networks)
         title = title or f"Inside the network from step {at[0]:,} to step {at[-1]:,}"
         headline(figure, title)
@@ -1024,6 +1029,7 @@ def timeline(
         for row in grid[2:-1]:
             _percentages(row)
         _decades(grid[-1])
+        figure.align_ylabels(grid[:, 0])
         _depth_key(figure, networks)
         title = title or f"Layer by layer from step {first:,} to step {last:,}"
         headline(figure, title)
@@ -1114,10 +1120,12 @@ class _Network:
 
     Attributes:
         layers: their names and histories, from the first to the last.
+        numbers: of the layers, among those that there were to choose from; the first is 1.
         recorded: how many layers there were to choose from.
     """
 
     layers: dict[str, LayerHistory]
+    numbers: tuple[int, ...]
     recorded: int
 
     @property
@@ -1151,11 +1159,11 @@ def _networks(
         if layers is None:
             chosen = [n for n, history in histories.items() if history.kind == "nonlinearity"]
             histories = {name: histories[name] for name in chosen or histories}
-        kept = np.linspace(0, len(histories) - 1, min(most_layers, len(histories))).round()
+        kept = np.linspace(0, len(histories) - 1, min(most_layers, len(histories)))
+        numbers = tuple(int(i) + 1 for i in kept.round())
         names = list(histories)
-        networks[look] = _Network(
-            {names[int(i)]: histories[names[int(i)]] for i in kept}, len(histories)
-        )
+        shown = {names[number - 1]: histories[names[number - 1]] for number in numbers}
+        networks[look] = _Network(shown, numbers, len(histories))
     return networks
 
 
@@ -1188,8 +1196,8 @@ def _called(name: str, history: LayerHistory) -> str:
 def _layers_in_words(look: Look, network: _Network) -> str:
     """Such as "1 = relu1, 2 = relu2"; says when there are more layers than are shown."""
     names = ", ".join(
-        f"{place} = {_called(name, history)}"
-        for place, (name, history) in enumerate(network.layers.items(), 1)
+        f"{number} = {_called(name, history)}"
+        for number, (name, history) in zip(network.numbers, network.layers.items(), strict=True)
     )
     some = len(network.layers) < network.recorded
     return names + (f" ({len(network.layers)} of {network.recorded} shown)" if some else "")
@@ -1285,12 +1293,10 @@ def _network_key(figure: Figure, networks: Mapping[Look, _Network]) -> None:
 
 def _depth_key(figure: Figure, networks: Mapping[Look, _Network]) -> None:
     """Below a timeline: which line is which layer."""
-    most = max((network.layers for network in networks.values()), key=len)
+    most = max((network.numbers for network in networks.values()), key=len)
     lines = [
-        Line2D([], [], color=colour, linestyle=line, label=f"layer {place}")
-        for place, (colour, line) in enumerate(
-            zip(depth_colours(len(most)), DEPTH_LINES, strict=False), 1
-        )
+        Line2D([], [], color=colour, linestyle=line, label=f"layer {number}")
+        for number, colour, line in zip(most, depth_colours(len(most)), DEPTH_LINES, strict=False)
     ]
     figure.legend(
         handles=lines,
