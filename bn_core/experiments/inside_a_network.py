@@ -543,6 +543,12 @@ _NEAR = (
 )
 _DEEP = "8 hidden layers of 64 units, 200 steps of SGD; live: 100"
 
+
+def _written(setting: Setting) -> str:
+    """Its nonlinearity as it is written in a sentence."""
+    return "ReLU" if setting.activation == "relu" else setting.activation
+
+
 CLAIMS: tuple[Claim[Result], ...] = (
     *(
         Claim(
@@ -561,7 +567,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
         Claim(
             id=f"inside_a_network.first-epoch-{setting.name}",
             statement="After the first epoch the network with batch normalization has the higher "
-            f"validation accuracy ({setting.activation}, 784-128-10, Adam 0.001, 50,000 digits; "
+            f"validation accuracy ({_written(setting)}, 784-128-10, Adam 0.001, 50,000 digits; "
             "live: 3,000).",
             source="this book",
             effect="validation accuracy after one epoch, with BN minus without",
@@ -575,7 +581,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
         Claim(
             id=f"inside_a_network.higher-final-{setting.name}",
             statement="The network with batch normalization ends at the higher validation accuracy "
-            f"({setting.activation}, 784-128-10, {detail}).",
+            f"({_written(setting)}, 784-128-10, {detail}).",
             source="this book",
             effect=f"{_FINAL}, with BN minus without",
             unit=" points",
