@@ -806,7 +806,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id=f"{NAME}.scaling-explodes",
-        statement="Centered and scaled outside the gradient step, it blows up in the same sense.",
+        statement="A network on digits at a learning rate of 2, centered and scaled outside the "
+        "gradient step, blows up: its loss ends above that of guessing.",
         source="ioffe2015, section 2",
         effect="training loss over the last tenth of training / loss of guessing",
         unit="x",
@@ -815,8 +816,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id=f"{NAME}.whitening-explodes",
-        statement="Whitened without the derivative by the other examples, it blows up in the same "
-        "sense.",
+        statement="A network on digits at a learning rate of 2, whitened without the derivative by "
+        "the other examples, blows up: its loss ends above that of guessing.",
         source="ioffe2015, section 2",
         effect="training loss over the last tenth of training / loss of guessing",
         unit="x",
@@ -825,8 +826,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id=f"{NAME}.whitening-worse",
-        statement="Whitened without the derivative by the other examples, it ends at a lower test "
-        "accuracy than with it.",
+        statement="Whitened without the derivative by the other examples, that network ends at a "
+        "lower test accuracy than with it.",
         source="this book",
         effect="test accuracy over the last tenth of training, whole gradient minus detached",
         unit=" points",
