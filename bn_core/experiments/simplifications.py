@@ -625,7 +625,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     Claim(
         id="simplifications.normalized-inputs",
         statement="Softmax regression on digits, with mini-batches of 60, comes to a given "
-        "training loss sooner when each pixel is normalized on its own (eps = 1e-5), although "
+        "training loss sooner when each pixel is normalized on its own (ε = 10⁻⁵), although "
         "pixels stay correlated.",
         source="ioffe2015, section 3",
         effect=f"steps with raw pixels / steps with normalized pixels {_TO_TARGET}",
@@ -635,7 +635,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="simplifications.scaling-beyond-centring",
-        statement="Of that, a part is due to the division by the standard deviation (eps = 1e-5): "
+        statement="Of that, a part is due to the division by the standard deviation (ε = 10⁻⁵): "
         "to the same loss, pixels that are only centred take more steps.",
         source=OWN,
         effect=f"steps with centred pixels / steps with normalized pixels {_TO_TARGET}",
@@ -645,8 +645,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="simplifications.whitened-inputs",
-        statement="Decorrelating the pixels as well, by whitening them jointly (eps = 1e-5), "
-        "brings it to the same loss sooner still.",
+        statement="Whitening the pixels jointly (ε = 10⁻⁵) brings softmax regression on digits, "
+        "with mini-batches of 60, to the same loss sooner than normalizing each on its own.",
         source="ioffe2015, section 2",
         effect=f"steps with normalized pixels / steps with whitened pixels {_TO_TARGET}",
         unit="x",
@@ -655,7 +655,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="simplifications.whitened-inputs-large-batch",
-        statement="It does so, with eps = 1e-5, when the gradient has less noise: with 1,000 "
+        statement="It does so, with ε = 10⁻⁵, when the gradient has less noise: with 1,000 "
         "(live) or 2,000 (paper) examples in a mini-batch in place of 60.",
         source=OWN,
         effect=f"steps with normalized pixels / steps with whitened pixels {_TO_TARGET}",
@@ -685,7 +685,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     Claim(
         id="simplifications.joint-small-batch",
         statement="A mini-batch of 64 examples does not suffice to whiten 100 features jointly "
-        "(eps = 1e-5), while it does to normalize each on its own.",
+        "(ε = 10⁻⁵), while it does to normalize each on its own.",
         source="ioffe2015, section 3",
         effect="for m = 64 and 100 features, largest variance over all examples along any "
         "direction after joint whitening / of any feature normalized on its own",
@@ -695,8 +695,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="simplifications.correlation-is-hard",
-        statement="With 512 examples in the mini-batch, joint whitening (eps = 1e-5) is harder if "
-        "the 100 features are correlated (up to eps a theorem excludes it; this checks the code).",
+        statement="With 512 examples in the mini-batch, joint whitening (ε = 10⁻⁵) is harder if "
+        "the 100 features are correlated (up to ε a theorem excludes it; this checks the code).",
         source=OWN,
         effect="for m = 512, largest variance over all examples along any direction after joint "
         "whitening of the features / of the same features decorrelated beforehand",
