@@ -802,8 +802,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="higher_learning_rates.rest-limits",
-        statement="What limits the rate of the normalized network are the last layer, gamma and "
-        "beta, not the hidden weights (He's weights; those at the rate and the hidden weights at "
+        statement="What limits the rate of the normalized network are the last layer, γ and "
+        "β, not the hidden weights (He's weights; those at the rate and the hidden weights at "
         "0.1, against the reverse).",
         source="this book",
         effect="largest rate that trains of the hidden weights alone / of all but them; "
@@ -814,8 +814,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="higher_learning_rates.eps-breaks-the-scale",
-        statement="At the smallest scale of the map, eps = 1e-5 decides which rates train: with "
-        "an eps scaled like the weights' variance more of them do.",
+        statement="At the smallest scale of the map, ε = 10⁻⁵ decides which rates train: with "
+        "an ε scaled like the weights' variance more of them do.",
         source="this book",
         effect=f"number of rates that train, with eps scaled minus with eps fixed; {RATE_NOTE}",
         unit="",
