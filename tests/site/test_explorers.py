@@ -253,8 +253,9 @@ def test_the_learning_rate_explorers_maps_are_the_record(
             .map(rows => rows.map(({rate, scale, final}) => [rate, scale, final])));
         }"""
     )
-    maps = json.loads(cells)
-    assert len(maps) == 2
+    listed = json.loads(cells)
+    maps = [rows for k, rows in enumerate(listed) if rows not in listed[:k]]
+    assert len(maps) == 2  # Vega keeps some of its data twice
     for network, found in zip(("bn", "plain"), maps, strict=True):
         table = record.map(network)
         assert len(found) == table.size
