@@ -37,8 +37,8 @@ def spread(effects: Sequence[Effect], unit: str, threshold: float | None = None)
 def written(effect: Effect, threshold: float | None = None) -> str:
     """The value as short as it can be read, with a true minus sign and its bound.
 
-    To a hundredth; to a tenth from 10 on, to a whole number from 1,000 on; and what would be
-    written as 0 and is not, beyond rounding, to its first digit.
+    To a hundredth; to a tenth from 10 on, to a whole number from 1,000 on; and what is less than a
+    hundredth, and not 0 but for rounding, to its first digit.
 
     Args:
         effect: the effect of one seed.
@@ -48,8 +48,8 @@ def written(effect: Effect, threshold: float | None = None) -> str:
         return "cannot be told"
     size = abs(effect.value)
     form = ",.0f" if size >= 1000 else ".1f" if size >= 10 else ".2f"
-    if 1e-6 < size < 0.005:
-        form = ".1g"
+    if 1e-6 < size < 0.01:
+        form = f".{-math.floor(math.log10(size))}f"
     text = f"{effect.value:{form}}"
     for digits in range(1, 7):
         if threshold is None or float(text.replace(",", "")) != threshold:

@@ -456,7 +456,7 @@ def ratio_curves(
                     label=look.label if seed == 0 else None,
                 )
         axes.axhline(1, color=INK, linewidth=1)
-        _logarithmic(axes, "{:g}x")
+        _logarithmic(axes, "{:g}×")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("test accuracy to reach")
         axes.set_ylabel(textwrap.fill(ratio_name, 26))

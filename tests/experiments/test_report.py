@@ -15,6 +15,7 @@ from bn_core.experiments.report import (
     spread,
     tally,
     verdict_table,
+    written,
 )
 
 CLAIM = Claim(
@@ -56,6 +57,20 @@ def test_seeds_that_cannot_be_told_are_counted_and_left_out():
     effects = [Effect(0, 2), Effect(1, math.nan), Effect(2, 1)]
     assert spread(effects, "x") == "1.00 to 2.00×; 1 of 3 cannot be told"
     assert spread(effects[1:2], "x") == "cannot be told"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0079, "0.008"),
+        (-5e-5, "\N{MINUS SIGN}0.00005"),
+        (0.012, "0.01"),
+        (1e-9, "0.00"),
+        (0, "0.00"),
+    ],
+)
+def test_a_small_value_is_written_to_its_first_digit(value, text):
+    assert written(Effect(0, value)) == text
 
 
 @pytest.mark.parametrize(
