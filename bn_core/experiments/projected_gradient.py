@@ -437,7 +437,7 @@ CLAIMS: tuple[Claim[Result], ...] = (
     Claim(
         id="projected_gradient.more-than-random",
         statement="At every normalization of the Figure 1 network, trained at learning rate 0.1, "
-        "more of the gradient that arrives lies along 1 and x_hat than of a random vector.",
+        "more of the gradient that arrives lies along 1 and x̂ than of a random vector.",
         source=OWN,
         effect="share of the squared norm along 1 and x_hat, mean over training, over the 2/m of a "
         "random vector, in the layer where it is lowest",
