@@ -246,8 +246,9 @@ def facts_line(facts: ChapterFacts) -> nodes.paragraph:
         "", "", nodes.Text("download this notebook"), reftarget=notebook, refdoc=facts.docname
     )
     line = nodes.paragraph(classes=["chapter-facts"])
-    line += nodes.Text(f"{count(facts.minutes, 'minute')} to read · {say_running_time(facts)} · ")
-    line += download
+    line += nodes.Text(f"{count(facts.minutes, 'minute')} to read · {say_running_time(facts)}")
+    # Apart, since paper has no use for it.
+    line += nodes.inline("", "", nodes.Text(" · "), download, classes=["on-screen"])
     return line
 
 
