@@ -1,7 +1,7 @@
 """Print the built site as one PDF: `make pdf`.
 
 Each page of the contents is printed by headless Chromium, mathematics set and folded solutions
-open; the sheets are joined behind a title and a list of contents, numbered, and given an outline.
+open, without the code that is folded away; the sheets are joined behind a title and a list of contents, numbered, and given an outline.
 Links between pages of the book lead to the sheet they mean.
 """
 
@@ -14,6 +14,7 @@ import io
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,10 @@ from book.check_pages import TOC, toc_pages
 PAPER = "A4"
 MARGINS: PdfMargins = {"top": "20mm", "bottom": "20mm", "left": "20mm", "right": "20mm"}
 TITLE = "Batch Normalization, by experiment"
+NOTE = (
+    "Printed on {date} from the pages of the book.<br>Code that a page folds away, such as that of "
+    "figures, is in the notebooks;<br>on the pages the explorers can be operated."
+)
 
 _EDGE = (
     '<div style="width: 100%; margin: 0 20mm; font: 8pt sans-serif; color: #444; '
@@ -37,12 +42,13 @@ _EDGE = (
 
 _FRONT = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font-family: system-ui, "Liberation Sans", sans-serif; color: #1d2329; }}
-h1 {{ margin-top: 80mm; font-size: 30pt; text-align: center; break-after: page; }}
+h1 {{ margin: 80mm 0 10mm; font-size: 30pt; text-align: center; text-wrap: balance; }}
+p {{ text-align: center; break-after: page; line-height: 1.6; }}
 ul {{ list-style: none; padding: 0; }}
 li {{ display: flex; justify-content: space-between; padding: 1.2mm 0; }}
 li.part {{ font-weight: 600; padding-top: 5mm; }}
 a {{ color: inherit; text-decoration: none; }}
-</style></head><body><h1>{title}</h1><h2>Contents</h2><ul>{lines}</ul></body></html>"""
+</style></head><body><h1>{title}</h1><p>{note}</p><h2>Contents</h2><ul>{lines}</ul></body></html>"""
 
 _READY = """async () => {
   document.documentElement.dataset.theme = "light";
@@ -119,7 +125,8 @@ def _front(browser: Browser, origin: str, rows: Sequence[Row]) -> bytes:
         else:
             lines.append(f"<li class=part>{title}</li>")
     page = browser.new_page()
-    page.set_content(_FRONT.format(title=html.escape(TITLE), lines="\n".join(lines)))
+    note = NOTE.format(date=datetime.now(UTC).date().isoformat())
+    page.set_content(_FRONT.format(title=html.escape(TITLE), note=note, lines="\n".join(lines)))
     pdf = _pdf(page)
     page.close()
     return pdf

@@ -26,7 +26,8 @@ ICONS = "_static/vendor/fontawesome/*/webfonts/fa-solid-900.woff2"
 OTHER_ICONS = re.compile(r"fa-(?:brands|regular|v4compatibility|solid-900\.ttf)")
 
 _WORD = re.compile(r"[\w-]+")
-_CONTENT = re.compile(r'content:\s*"([^"]*)"')
+# Of an icon font, a character of the private use area, wherever it stands; others beside elements.
+_SHOWN = re.compile(r'content:\s*"([^"]*)"|([\ue000-\uf8ff])')
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +93,8 @@ def _needed(selector: list[Any]) -> set[str]:
 
 
 def icons(css: str) -> set[int]:
-    """The code points that a style sheet of `without_unused` writes beside elements."""
-    return {ord(character) for text in _CONTENT.findall(css) for character in text}
+    """The code points that a style sheet of `without_unused` may show."""
+    return {ord(character) for found in _SHOWN.findall(css) for character in "".join(found)}
 
 
 def with_glyphs(font: bytes, code_points: set[int]) -> bytes:

@@ -242,6 +242,15 @@ def pale(page: Page, least: float = 4.5) -> list[str]:
     )
 
 
+def icons(page: Page) -> set[int]:
+    """The code points of the icon font that the page shows beside its elements."""
+    found = page.evaluate(
+        """() => [...document.querySelectorAll("body *")].flatMap(e =>
+          ["::before", "::after"].map(part => getComputedStyle(e, part).content)).join("")"""
+    )
+    return {ord(character) for character in found if "\ue000" <= character <= "\uf8ff"}
+
+
 SWATCH = 20  # pixels
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote_plus
 
 import pytest
+from fontTools import ttLib
 from playwright.sync_api import Browser
 
 from bn_core.experiments import records, registry
@@ -87,6 +88,14 @@ def test_formulas_and_tables_stand_out(visited: Visited, name: str, theme: str) 
 @every_page
 def test_the_keyboard_shows_where_it_is(visited: Visited, name: str) -> None:
     assert checks.unseen_focus(visited(name).page) == []
+
+
+@every_page
+def test_every_icon_is_in_the_font(visited: Visited, site: Path, name: str) -> None:
+    [font] = site.glob("_static/vendor/fontawesome/*/webfonts/*.woff2")
+    shown = checks.icons(visited(name).page)
+    assert shown  # such as that of the search
+    assert shown <= set(ttLib.TTFont(font).getBestCmap())
 
 
 @every_page
