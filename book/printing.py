@@ -1,8 +1,9 @@
 """Print the built site as one PDF: `make pdf`.
 
 Each page of the contents is printed by headless Chromium, mathematics set and folded solutions
-open, without the code that is folded away; the sheets are joined behind a title and a list of contents, numbered, and given an outline.
-Links between pages of the book lead to the sheet they mean.
+open, without the code that is folded away. The sheets are joined behind a title and a list of
+contents, numbered, and given an outline. Links between pages of the book lead to the sheet they
+mean.
 """
 
 from __future__ import annotations
