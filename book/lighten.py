@@ -25,6 +25,9 @@ MOST_OFF = 16
 SHARE_OFF = 1 / 1000
 MOST_ROOT_MEAN_SQUARE = 1.0
 
+# Ways to choose the colours, the one that mostly gives smaller files first.
+METHODS = (Image.Quantize.MAXCOVERAGE, Image.Quantize.MEDIANCUT)
+
 # Of MathJax, a page loads tex-chtml.js and fonts; a formula or the reader's menu may ask for the
 # extensions of TeX, for speech in English, or for the other renderer.
 NEVER_LOADED = (
@@ -67,8 +70,8 @@ def recompress(png: bytes) -> bytes:
     candidates = [png]
     if opaque and image.mode in {"RGB", "RGBA"}:
         full = image.convert("RGB")
-        few = full.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        candidates.append(_written(few if looks_the_same(full, few) else full))
+        few = (full.quantize(256, method, kmeans=3, dither=Image.Dither.NONE) for method in METHODS)
+        candidates.append(_written(next((p for p in few if looks_the_same(full, p)), full)))
     return min(candidates, key=len)
 
 

@@ -246,7 +246,9 @@ def icons(page: Page) -> set[int]:
     """The code points of the icon font that the page shows beside its elements."""
     found = page.evaluate(
         """() => [...document.querySelectorAll("body *")].flatMap(e =>
-          ["::before", "::after"].map(part => getComputedStyle(e, part).content)).join("")"""
+          ["::before", "::after"].map(part => getComputedStyle(e, part))
+            .filter(style => style.fontFamily.includes("Awesome"))
+            .map(style => style.content)).join("")"""
     )
     return {ord(character) for character in found if "\ue000" <= character <= "\uf8ff"}
 
@@ -347,11 +349,11 @@ def sideways_scroll(page: Page, width: int = 400) -> list[str]:
     return [f"{excess} pixels too wide", *culprits]
 
 
-def inaccessible(page: Page) -> list[str]:
-    """What axe finds serious or critical."""
+def inaccessible(page: Page, within: str | None = None) -> list[str]:
+    """What axe finds serious or critical, on the page or in a part of it."""
     return [
         f"{violation['impact']} {violation['id']}: {node['target']} {node.get('failureSummary')}"
-        for violation in violations(page)
+        for violation in violations(page, within)
         if violation["impact"] in {"serious", "critical"}
         for node in violation["nodes"]
     ]

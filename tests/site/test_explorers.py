@@ -311,7 +311,7 @@ def test_a_drawn_explorer_is_accessible_and_loads_without_an_error(
 ) -> None:
     page = explorer(name, theme)
     page.page.set_viewport_size({"width": 1400, "height": 900})
-    assert checks.inaccessible(page.page) == []
+    assert checks.inaccessible(page.page, "figure.explorer-drawn") == []
     assert checks.loading_faults(page.seen) == []
     assert checks.foreign_requests(page.seen) == []
     turned = page.page.eval_on_selector(
