@@ -384,7 +384,7 @@ def time(
     if counts:
         # Of all moments and series, so that they can be compared; a higher bar is cut.
         shares = [np.asarray(t) / np.sum(t[0]) for by in counts.values() for t in by.values()]
-        highest = float(np.quantile([table.max(1) for table in shares], 0.9).round(2))
+        highest = float(np.median([table.max(1) for table in shares]).round(2))
         panels += [
             _histogram(
                 look, {kind: by_look[look] for kind, by_look in counts.items()}, edges, highest
@@ -473,7 +473,7 @@ def _histogram(
         .transform_calculate(n="datum.counts[moment - 1]", left=f"{left}")
         .transform_flatten(["n", "left"])
         .transform_calculate(right=f"datum.left + {width}", share="datum.n / datum.total")
-        .mark_bar(color=COLOURS[look.colour], opacity=0.75, binSpacing=0.5)
+        .mark_bar(color=COLOURS[look.colour], opacity=0.75, binSpacing=0.5, clip=True)
         .encode(
             x=alt.X("left:Q", title="what enters the sigmoid"),
             x2="right:Q",
