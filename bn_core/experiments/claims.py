@@ -82,7 +82,7 @@ class Claim(Generic[Result]):
     @property
     def criterion(self) -> str:
         """The criterion in words."""
-        threshold = f"{self.threshold:g}".replace("-", "\N{MINUS SIGN}")
+        threshold = f"{self.threshold:.4g}".replace("-", "\N{MINUS SIGN}")
         return f"more than {threshold}{typeset(self.unit)} in every seed: {self.effect}"
 
 

@@ -677,8 +677,8 @@ CLAIMS: tuple[Claim[Result], ...] = (
     ),
     Claim(
         id="feature_maps.factor-too-small-bright",
-        statement="The same, when every image has its own random brightness, which all positions "
-        "of a map share.",
+        statement="m′/(m′−1) falls short by more than a percent when every image has its own "
+        "random brightness, which all positions of a map share.",
         source=OWN,
         effect="1 - m'/(m'-1) E[batch variance] / population variance, mean over the layers, "
         "m = 2, images at random brightness",

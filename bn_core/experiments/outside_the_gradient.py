@@ -744,7 +744,7 @@ def _distances_erased(result: Result, seed: int) -> Effect:
 CLAIMS: tuple[Claim[Result], ...] = (
     Claim(
         id=f"{NAME}.bias-drifts",
-        statement="Centered outside the gradient step, the bias grows by b₀ + 2αT · mean(t) "
+        statement="Centered outside the gradient step, the bias grows by 2αT · mean(t) in T steps "
         "while the loss stands still.",
         source="ioffe2015, section 2",
         effect="decimal digits to which b keeps to the formula and the loss to its first value, "

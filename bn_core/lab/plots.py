@@ -254,6 +254,8 @@ def curves(
             axes.set_xscale("log")
         if each_named:  # there is room for it
             axes.set_xticks(list(x), [f"{value:,g}" for value in x])
+            if x[0] < 0.01:  # long, and nothing stands to the left of it
+                axes.get_xticklabels()[0].set_horizontalalignment("right")
             axes.xaxis.set_minor_locator(NullLocator())
         if log_y:
             _logarithmic(axes, "{:g}")
