@@ -136,8 +136,8 @@ def found_by_search(browser: Browser, origin: str, sought: str) -> list[str]:
     """The addresses that the site's search lists."""
     tab = browser.new_page()
     tab.goto(f"{origin}search.html?q={quote_plus(sought)}")
-    tab.wait_for_selector("#search-results ul.search li a")
-    tab.wait_for_function("() => !document.querySelector('#search-progress')?.innerText.trim()")
+    # The list grows while it is read; the summary is written when it is whole.
+    tab.wait_for_function("() => document.querySelector('.search-summary')?.innerText.trim()")
     found = tab.eval_on_selector_all("#search-results li a", "all => all.map(a => a.href)")
     tab.close()
     return list(found)
