@@ -148,6 +148,24 @@ def test_what_is_not_accessible_is_reported(look: Look, body: str) -> None:
     assert checks.inaccessible(look(body).page) != []
 
 
+@pytest.mark.parametrize(
+    ("texts", "faults"),
+    [
+        ("<p>Ink</p><p>Ink</p>", 0),
+        ("<p>Ink</p><p style='color: #999'>Pale</p>", 1),
+        ("<p>Ink</p><div style='background: #222'><p>Ink</p></div>", 1),
+        ("<p>Ink</p><p class='pale'>Pale</p><p class='pale'>Pale</p>", 1),
+        ("<p>Ink</p><div style='opacity: 0.4'><p>Ink</p></div>", 1),
+    ],
+    ids=["none", "its colour", "its ground", "two alike", "what it stands in"],
+)
+def test_pale_text_is_found_once_among_texts_that_look_alike(
+    look: Look, texts: str, faults: int
+) -> None:
+    style = "<style>body { background: #fff; color: #333 } .pale { color: #999 }</style>"
+    assert len(checks.inaccessible(look(texts, head=style).page)) == faults
+
+
 def test_a_table_without_headers_is_reported(look: Look) -> None:
     page = look("<article><table><tr><td>1</td></tr></table></article>").page
     assert checks.tables_without_headers(page) == ["1"]
