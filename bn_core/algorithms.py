@@ -23,9 +23,13 @@ class Cache(NamedTuple):
     """What the gradient needs to know of the forward pass; every field broadcasts with x."""
 
     x_minus_mu: Tensor
+    """x less the mini-batch mean, of x's shape."""
     x_hat: Tensor
+    """The normalized x, of x's shape."""
     var_plus_eps: Tensor
+    """Biased variance plus eps, one value per channel: (1, d, 1, ...), with as many axes as x."""
     gamma: Tensor
+    """The scale, (1, d, 1, ...)."""
 
 
 def batch_norm_forward(
@@ -44,8 +48,9 @@ def batch_norm_forward(
 
     Raises:
         ValueError: x has fewer than 2 axes or 2 values per channel (one value has no variance),
-            gamma or beta is not (d,), or eps is not positive.
-        TypeError: x is not floating point.
+            gamma or beta is not (d,) or on another device than x, or eps is not positive.
+        TypeError: x is not floating point, or the dtype of gamma or beta does not go with it: it
+            must be x's, or float32 where x is a half precision.
 
     Source: Ioffe & Szegedy (2015), Algorithm 1.
     """
@@ -167,9 +172,8 @@ def batch_norm(
         y of x's shape and dtype.
 
     Raises:
-        ValueError: as `batch_norm_forward`, and if gamma or beta is on another device than x.
-        TypeError: x is not floating point, or the dtype of gamma or beta does not go with it: it
-            must be x's, or float32 where x is a half precision.
+        ValueError: as `batch_norm_forward`.
+        TypeError: as `batch_norm_forward`.
 
     Source: Ioffe & Szegedy (2015), Algorithm 1.
     """

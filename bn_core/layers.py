@@ -104,7 +104,10 @@ class Normalization(nn.Module):
 
 
 class BatchNorm(Normalization):
-    """Batch normalization of an input of any rank; BatchNorm1d, 2d and 3d narrow it."""
+    """Batch normalization of (m, d) or (m, d, ...) inputs; BatchNorm1d, 2d and 3d narrow the shape.
+
+    Arguments and errors are those of `BatchNorm1d`.
+    """
 
     # torch counts the versions of its layers' state likewise; 2 brought num_batches_tracked.
     _version = 2
@@ -316,7 +319,7 @@ class GhostBatchNorm(BatchNorm):
     Args:
         num_features: number of channels d; inputs are (m, d) or (m, d, ...).
         ghost_batch_size: examples in a virtual batch; at least 1, and with inputs (m, d) at least
-            2. From m on, the layer is BatchNorm.
+            2. If no batch has more, the layer is BatchNorm.
         eps: as for `BatchNorm1d`, like the arguments that follow.
         momentum: weight of the newest virtual batch.
         affine: learn `weight` and `bias`.
@@ -381,7 +384,9 @@ class BatchRenorm(Normalization):
 
     In training x_hat = (x - mu_B) / sigma_B * r + d, with sigma_B = sqrt(var_B + eps) and
 
-        r = clip(sigma_B / sigma, 1 / r_max, r_max),   d = clip((mu_B - mu) / sigma, -d_max, d_max),
+        r = clip(sigma_B / sigma, 1 / r_max, r_max),
+
+        d = clip((mu_B - mu) / sigma, -d_max, d_max),
 
     where mu and sigma are the running mean and standard deviation. r and d count as constants in
     the gradient. Without clipping, x_hat is (x - mu) / sigma, what evaluation mode computes; with

@@ -41,28 +41,25 @@ _Foldable = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | _Transposed
 
 
 class PopulationStatistics(NamedTuple):
-    """Mean and variance of what enters one normalization layer, over all the data.
-
-    `mean` and `var` are (d,) and float64. `m` is the number of values per channel they are of:
-    examples times positions. `var` divides by m.
-    """
+    """Mean and variance of what enters one normalization layer, over all the data."""
 
     mean: Tensor
+    """The mean, (d,), float64."""
     var: Tensor
+    """The variance, (d,), float64; it divides by m."""
     m: int
+    """Number of values per channel: examples times positions."""
 
 
 class Folded(NamedTuple):
-    """What `fold` did.
-
-    `model` is the folded copy, in evaluation mode. `folded` maps the name of each batch
-    normalization that is gone to the name of the layer it went into. `kept` maps the name of each
-    one that is still there, calls of `F.batch_norm` among them, to the reason.
-    """
+    """What `fold` did."""
 
     model: nn.Module
+    """The folded copy, in evaluation mode."""
     folded: dict[str, str]
+    """For the name of each batch normalization that is gone, that of the layer it went into."""
     kept: dict[str, str]
+    """For the name of each one that is still there, the reason; calls of `F.batch_norm` among them."""
 
 
 def population_statistics(

@@ -9,14 +9,14 @@ alone. The second of a pair has the same values: the one difference is that its 
 of `x.detach()`, so the gradient takes them for constants. What dNorm/dX adds is the difference of
 the two gradients.
 
-    ====================  =================  ============================================
-    statistics            both parts         dNorm/dx alone
-    ====================  =================  ============================================
-    mean                  `center`           `center_with_detached_mean`
-    mean and variance     `batch_norm`       `normalize_with_detached_statistics`
-    covariance, ZCA       `whiten_zca`       `whiten_zca_with_detached_statistics`
-    covariance, Cholesky  `whiten_cholesky`  `whiten_cholesky_with_detached_statistics`
-    ====================  =================  ============================================
+====================  =================  ============================================
+statistics            both parts         dNorm/dx alone
+====================  =================  ============================================
+mean                  `center`           `center_with_detached_mean`
+mean and variance     `batch_norm`       `normalize_with_detached_statistics`
+covariance, ZCA       `whiten_zca`       `whiten_zca_with_detached_statistics`
+covariance, Cholesky  `whiten_cholesky`  `whiten_cholesky_with_detached_statistics`
+====================  =================  ============================================
 
 The channel axis is axis 1, as in `algorithms`: x is (m, d) or (m, d, ...), and each position of a
 feature map counts as a further sample of the same d features.

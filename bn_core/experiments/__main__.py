@@ -275,7 +275,7 @@ def _run_into(path: Path, scale: str, count: int | None = None, *, resume: bool)
     parts = path.with_suffix(f".{scale}.parts") if resume else None
     seeds = None if count is None else tuple(range(count))
     result = experiment.run(scale, seeds, progress=True, resume=parts)
-    records.save(path, experiment.to_record(result))
+    records.save(path, records.record(experiment.NAME, result))
     if parts is not None:  # all in the result now
         shutil.rmtree(parts, ignore_errors=True)
     return records.summary(path)

@@ -29,7 +29,7 @@ rate. They do choose the fastest rate, in favour of the network without batch no
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -663,22 +663,6 @@ CLAIMS: tuple[Claim[Result], ...] = (
 )
 
 
-def to_record(result: Result) -> dict[str, Any]:
-    """What `bn_core.experiments.records.save` takes."""
-    return {"experiment": NAME, **asdict(result)}
-
-
-def from_record(record: dict[str, Any]) -> Result:
-    """The result that `to_record` was given."""
-    return Result(
-        scale=record["scale"],
-        seeds=tuple(record["seeds"]),
-        rate=record["rate"],
-        runs=tuple(Run(**{**run, "arm": Arm(**run["arm"])}) for run in record["runs"]),
-        provenance=record["provenance"],
-    )
-
-
 def recorded(folder: Path) -> Result:
     """The recorded result in a folder such as the book's `results`."""
-    return from_record(records.load(folder / f"{NAME}.json", NAME))
+    return records.result(folder, NAME, Result)

@@ -7,7 +7,7 @@ soon and learning well.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -220,22 +220,6 @@ def _digits(name: str, hold_out: int) -> ImageSet:
     return load(name).binary().hold_out(hold_out)
 
 
-def to_record(result: Result) -> dict[str, Any]:
-    """What `bn_core.experiments.records.save` takes."""
-    return {"experiment": NAME, **asdict(result)}
-
-
-def from_record(record: dict[str, Any]) -> Result:
-    """The result that `to_record` was given."""
-    return Result(
-        scale=record["scale"],
-        settings=tuple(Setting(**setting) for setting in record["settings"]),
-        seeds=tuple(record["seeds"]),
-        scores=record["scores"],
-        provenance=record["provenance"],
-    )
-
-
 def recorded(folder: Path) -> Result:
     """The recorded result in a folder such as the book's `results`."""
-    return from_record(records.load(folder / f"{NAME}.json", NAME))
+    return records.result(folder, NAME, Result)

@@ -17,7 +17,7 @@ guesses: 10 % of the digits.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -918,26 +918,6 @@ CLAIMS: tuple[Claim[Result], ...] = (
 )
 
 
-def to_record(result: Result) -> dict[str, Any]:
-    """What `bn_core.experiments.records.save` takes."""
-    return {"experiment": NAME, **asdict(result)}
-
-
-def from_record(record: dict[str, Any]) -> Result:
-    """The result that `to_record` was given."""
-    return Result(
-        scale=record["scale"],
-        seeds=tuple(record["seeds"]),
-        rates=tuple(record["rates"]),
-        scales=tuple(record["scales"]),
-        steps=tuple(record["steps"]),
-        cells=tuple(Cell(**cell) for cell in record["cells"]),
-        growths=tuple(Growth(**growth) for growth in record["growths"]),
-        spectra=tuple(Spectrum(**spectrum) for spectrum in record["spectra"]),
-        provenance=record["provenance"],
-    )
-
-
 def recorded(folder: Path) -> Result:
     """The recorded result in a folder such as the book's `results`."""
-    return from_record(records.load(folder / f"{NAME}.json", NAME))
+    return records.result(folder, NAME, Result)

@@ -19,7 +19,7 @@ that it needs without batch normalization, learned less with it.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -725,24 +725,6 @@ CLAIMS: tuple[Claim[Result], ...] = (
 )
 
 
-def to_record(result: Result) -> dict[str, Any]:
-    """What `bn_core.experiments.records.save` takes."""
-    return {"experiment": NAME, **asdict(result)}
-
-
-def from_record(record: dict[str, Any]) -> Result:
-    """The result that `to_record` was given."""
-    return Result(
-        scale=record["scale"],
-        seeds=tuple(record["seeds"]),
-        settings=tuple(Setting(**setting) for setting in record["settings"]),
-        faults=tuple(Fault(**fault) for fault in record["faults"]),
-        runs=tuple(Run(**run) for run in record["runs"]),
-        watched=tuple(Watched(**watched) for watched in record["watched"]),
-        provenance=record["provenance"],
-    )
-
-
 def recorded(folder: Path) -> Result:
     """The recorded result in a folder such as the book's `results`."""
-    return from_record(records.load(folder / f"{NAME}.json", NAME))
+    return records.result(folder, NAME, Result)

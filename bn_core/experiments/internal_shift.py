@@ -34,7 +34,7 @@ import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -705,23 +705,6 @@ CLAIMS: tuple[Claim[Result], ...] = (
 )
 
 
-def to_record(result: Result) -> dict[str, Any]:
-    """What `bn_core.experiments.records.save` takes."""
-    return {"experiment": NAME, **asdict(result)}
-
-
-def from_record(record: dict[str, Any]) -> Result:
-    """The result that `to_record` was given."""
-    return Result(
-        scale=record["scale"],
-        seeds=tuple(record["seeds"]),
-        courses=tuple(Course(**course) for course in record["courses"]),
-        branches=tuple(Branch(**branch) for branch in record["branches"]),
-        seconds=record["seconds"],
-        provenance=record["provenance"],
-    )
-
-
 def recorded(folder: Path) -> Result:
     """The recorded result in a folder such as the book's `results`."""
-    return from_record(records.load(folder / f"{NAME}.json", NAME))
+    return records.result(folder, NAME, Result)

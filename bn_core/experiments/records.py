@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 import bn_core
 from bn_core.experiments import registry, schema
-from bn_core.experiments.claims import Effect, Judgement, Verdict, decide, judge
+from bn_core.experiments.claims import Judgement, decide, judge
 
 SCHEMA = schema.VERSION
+
+Kind = TypeVar("Kind")
 
 
 class RecordError(ValueError):
@@ -104,7 +106,7 @@ def save(path: Path, record: Mapping[str, Any]) -> None:
 
     Args:
         path: the JSON file; its folder is made if need be.
-        record: what an experiment's `to_record` returned.
+        record: what `record` returned.
 
     Raises:
         RecordError: the record does not satisfy its schema; nothing was written.
@@ -122,6 +124,32 @@ def save(path: Path, record: Mapping[str, Any]) -> None:
         raise
 
 
+def record(experiment: str, result: Any) -> dict[str, Any]:
+    """What `save` takes: a result as JSON can write it, and whose it is.
+
+    Args:
+        experiment: the experiment's name.
+        result: what its `run` returned.
+    """
+    return {"experiment": experiment, **schema.plain(result)}
+
+
+def result(folder: Path, experiment: str, kind: type[Kind]) -> Kind:
+    """The result that is recorded in a folder.
+
+    Args:
+        folder: such as the book's `results`.
+        experiment: the experiment's name, which is also its file's.
+        kind: the experiment's `Result`.
+
+    Raises:
+        FileNotFoundError: no such file; the message says how to make it.
+        RecordError: not a record, of another experiment or schema, or against its schema.
+    """
+    found: Kind = schema.made(kind, load(folder / f"{experiment}.json", experiment))
+    return found
+
+
 def load(path: Path, experiment: str) -> dict[str, Any]:
     """Read a record and check it.
 
@@ -133,7 +161,7 @@ def load(path: Path, experiment: str) -> dict[str, Any]:
         experiment: the experiment it must be of.
 
     Returns:
-        The record, with NaN where null stands for it.
+        The record, as JSON has it: null for NaN. `result` makes the experiment's `Result` of it.
 
     Raises:
         FileNotFoundError: no such file; the message says how to make it.
@@ -156,8 +184,7 @@ def load(path: Path, experiment: str) -> dict[str, Any]:
         record = _completed(_without(record, "schema"), f"records.load: {path}")
     else:
         _check(record, document, f"records.load: {path}")
-    loaded: dict[str, Any] = schema.restored(record, document)
-    return loaded
+    return record
 
 
 def shipped() -> Path:
@@ -234,7 +261,6 @@ def summary(path: Path) -> Summary:
         raise RecordError(f"records.summary: {path} is a table of times; it has no claims")
     if record["schema"] == SCHEMA:
         _check(record, schema.COMMON, f"records.summary: {path}")
-        record = schema.restored(record, schema.COMMON)
     elif record["experiment"] in registry.NAMES:
         record = load(path, record["experiment"])
     else:
@@ -298,7 +324,7 @@ def _completed(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     whole = {"schema": SCHEMA, **record}
     missing = [key for key in ("title", "claims") if key not in whole]
     if missing and name not in schema.TABLES:
-        # Checked before it is judged: `from_record` and `measure` may rely on what the schema says.
+        # Checked before it is judged: `made` and `measure` may rely on what the schema says.
         needed = [key for key in document["required"] if key not in missing]
         _check({"claims": [], **whole}, {**document, "required": needed}, where)
         added = {"title": registry.get(name).TITLE, "claims": _judged(whole, where), **whole}
@@ -311,11 +337,11 @@ def _completed(record: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _judged(record: Mapping[str, Any], where: str) -> list[Any]:
     """The claims of a record's experiment, judged from what the record stores."""
     experiment = registry.get(record["experiment"])
-    result = experiment.from_record(schema.restored(record, schema.document(record["experiment"])))
+    found = schema.made(experiment.Result, record)
     judged = []
     for claim in experiment.CLAIMS:
         try:
-            judged.append(schema.plain(judge(claim, result, record["seeds"])))
+            judged.append(schema.plain(judge(claim, found, record["seeds"])))
         except Exception as error:
             raise RecordError(f"{where}: {claim.id} cannot be judged: {error!r}") from error
     return judged
@@ -325,9 +351,7 @@ def _check(record: Mapping[str, Any], document: Mapping[str, Any], where: str) -
     """Raise RecordError if a record is against its schema, or if its claims contradict it."""
     fault = schema.fault(record, document)
     if fault is None and record["experiment"] not in schema.TABLES:
-        claims = _judgements(
-            schema.restored(record["claims"], schema.COMMON["properties"]["claims"])
-        )
+        claims = _judgements(record["claims"])
         fault = next(_contradictions(claims, record["seeds"]), None)
     if fault is not None:
         raise RecordError(f"{where}: {fault}")
@@ -351,16 +375,7 @@ def _contradictions(claims: Sequence[Judgement], seeds: Sequence[int]) -> Iterat
 
 
 def _judgements(claims: Sequence[Mapping[str, Any]]) -> tuple[Judgement, ...]:
-    return tuple(
-        Judgement(
-            **{
-                **claim,
-                "effects": tuple(Effect(**effect) for effect in claim["effects"]),
-                "verdict": Verdict(claim["verdict"]),
-            }
-        )
-        for claim in claims
-    )
+    return tuple(schema.made(Judgement, claim) for claim in claims)
 
 
 def _text(record: Mapping[str, Any]) -> str:

@@ -49,8 +49,6 @@ class Experiment(Protocol):
             `bn_core.experiments.schema.of` knows; among them scale, seeds and provenance.
         run: called as run(scale, seeds, progress, resume); `resume` is a folder in which finished
             parts of an interrupted run are kept and found again, or None.
-        to_record: what `bn_core.experiments.records.save` takes, from a result.
-        from_record: the result that `to_record` was given.
         recorded: the recorded result in a folder.
     """
 
@@ -60,8 +58,6 @@ class Experiment(Protocol):
     CLAIMS: Sequence[Claim[Any]]
     Result: type
     run: Callable[..., Any]
-    to_record: Callable[[Any], dict[str, Any]]
-    from_record: Callable[[dict[str, Any]], Any]
     recorded: Callable[[Path], Any]
 
 

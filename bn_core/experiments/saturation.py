@@ -14,7 +14,7 @@ tenth of its maximum, as everywhere in the book.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -642,24 +642,6 @@ CLAIMS: tuple[Claim[Result], ...] = (
 )
 
 
-def to_record(result: Result) -> dict[str, Any]:
-    """What `bn_core.experiments.records.save` takes."""
-    return {"experiment": NAME, **asdict(result)}
-
-
-def from_record(record: dict[str, Any]) -> Result:
-    """The result that `to_record` was given."""
-    return Result(
-        scale=record["scale"],
-        seeds=tuple(record["seeds"]),
-        inits=tuple(Init(**init) for init in record["inits"]),
-        starts=tuple(Start(**start) for start in record["starts"]),
-        scaled=tuple(Scaled(**scaled) for scaled in record["scaled"]),
-        trained=tuple(Trained(**trained) for trained in record["trained"]),
-        provenance=record["provenance"],
-    )
-
-
 def recorded(folder: Path) -> Result:
     """The recorded result in a folder such as the book's `results`."""
-    return from_record(records.load(folder / f"{NAME}.json", NAME))
+    return records.result(folder, NAME, Result)

@@ -237,20 +237,27 @@ def plain(value: Any) -> Any:
     return value
 
 
-def restored(value: Any, schema: Any) -> Any:
-    """NaN and infinities put back where a schema has a float.
+def made(kind: Any, value: Any) -> Any:
+    """The value of a type that `plain` took apart: dataclasses, enumerations, NaN and so on again.
 
     Args:
-        value: as `json` reads it; it satisfies the schema.
-        schema: made of the keywords that `of` uses.
+        kind: as `of` takes it.
+        value: as `json` reads it; it satisfies `of(kind)`. An object may have more keys than a
+            dataclass has fields: they are left out.
     """
-    if not isinstance(schema, Mapping):  # true and false are schemas, too
-        return value
-    if isinstance(value, dict):
-        named, others = schema.get("properties", {}), schema.get("additionalProperties")
-        return {key: restored(item, named.get(key, others)) for key, item in value.items()}
-    if isinstance(value, list):
-        return [restored(item, schema.get("items")) for item in value]
-    if schema.get("type") == _FLOAT["type"]:
+    if kind is float:
         return math.nan if value is None else float(value)
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        names = [f.name for f in fields(kind) if f.name in value]
+        return kind(**{name: made(hints[name], value[name]) for name in names})
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(value)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (list, tuple):
+        return origin(made(arguments[0], item) for item in value)
+    if origin is dict:
+        return {key: made(arguments[1], item) for key, item in value.items()}
+    if origin in (Union, types.UnionType) and value is not None:
+        return made(next(a for a in arguments if a is not types.NoneType), value)
     return value

@@ -17,7 +17,7 @@ def source(thing: Callable[..., Any] | type, *, docstring: bool = True) -> Markd
         docstring: with its docstring, or without where the text around it says the same.
 
     Raises:
-        TypeError: its source is not a file's, as with what a notebook cell defines.
+        TypeError: it is not of `bn_core`, as what a notebook cell defines is not.
     """
     module = inspect.getmodule(thing)
     if module is None or not module.__name__.startswith("bn_core"):

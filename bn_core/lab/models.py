@@ -214,8 +214,9 @@ def xavier_std(inputs: int, outputs: int, slope: float = 1.0) -> float:
 def centre_on_half(network: nn.Sequential) -> nn.Sequential:
     """Set biases so that a layer fed by sigmoids is fed, in effect, by sigmoids minus 1/2.
 
-    W (z - 1/2) = W z - W 1/2, so every linear layer that comes after a sigmoid gets the bias minus
-    half of the sum of its row. At a sigmoid's middle, where it gives 1/2, pre-activations are 0.
+    W (z - 1/2) is W z less half the sum of each row of W, so in every linear layer that comes after
+    a sigmoid each bias becomes minus half the sum of its row. Where all those sigmoids are at their
+    middle and give 1/2, pre-activations are 0.
 
     Args:
         network: its layers in the order in which they are called; changed in place.

@@ -101,7 +101,7 @@ class Look:
 
     Attributes:
         label: its name in legends and descriptions.
-        colour: a key of `COLOURS`.
+        colour: "blue", "orange", "green", "purple" or "ink".
         line: matplotlib's line style.
         marker: matplotlib's marker.
     """
@@ -116,7 +116,7 @@ def depth_colours(layers: int) -> list[str]:
     """Colours of the lines of layers, from the first to the last, dark to light.
 
     Args:
-        layers: how many, at most `DEPTHS`.
+        layers: how many; up to 5 can be told apart.
     """
     return [to_hex(colormaps["viridis"](place)) for place in np.linspace(0, 0.59, layers)]
 
@@ -796,7 +796,7 @@ def histogram_on_activation(
         activation: maps each value of a tensor by itself: a module or a function.
         title: what is found.
         name: the activation's; by default that of the class or function, in small letters.
-        share: of the largest derivative, in (0, 1).
+        share: of the largest derivative, in (0, 1); by default 0.1.
 
     Raises:
         ValueError: a series without a finite value.

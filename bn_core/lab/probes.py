@@ -592,7 +592,7 @@ class EvaluationRecorder:
     Args:
         model: any module.
         layers: names as in `model.named_modules()`.
-        q: percentiles, each in [0, 100].
+        q: percentiles, each in [0, 100]; by default the 15th, 50th and 85th.
 
     Raises:
         ValueError: a layer that the model does not have.
@@ -1030,7 +1030,7 @@ _NORMS = (BatchNorm, nn.BatchNorm1d)  # those whose Jacobian `layer_jacobians` k
 def gaussian_share_beyond(edge: float, std: ArrayLike) -> Array:
     """The share of a centred normal distribution that is farther than an edge from 0.
 
-    P(x > c or x < -c) = 2 (1 - Phi(c / s)) = erfc(c / (s sqrt 2)), since the two tails are alike.
+    P(x > c or x < -c) = 2 (1 - Phi(c / s)) = erfc(c / (s sqrt(2))), since the two tails are alike.
 
     Args:
         edge: c, not negative.
@@ -1329,11 +1329,12 @@ def steep_interval(
 
     Args:
         activation: maps each value of a tensor by itself; looked at between -20 and 20.
-        share: of the largest derivative, in (0, 1).
+        share: of the largest derivative, in (0, 1); by default 0.1.
 
     Returns:
         The lowest and the highest such value, or None if the derivative does not fall below the
-        share on both sides. For the sigmoid and a share of 0.1, +-3.637; for tanh, +-1.818.
+        share on both sides. With a share of 0.1, -3.637 and 3.637 for the sigmoid, -1.818 and
+        1.818 for tanh.
 
     Raises:
         ValueError: share is out of range.

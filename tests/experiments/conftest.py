@@ -1,7 +1,7 @@
 """A small experiment of the tests' own, registered for as long as a test runs: coins are tossed."""
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -67,14 +67,7 @@ def toss(monkeypatch):
         return result(*module.outcomes[: len(seeds)], scale=scale)
 
     module.run = run
-    module.to_record = lambda found: {"experiment": "toss", **asdict(found)}
-    module.from_record = lambda record: Result(
-        record["scale"],
-        tuple(record["seeds"]),
-        tuple(Run(**run) for run in record["runs"]),
-        record["provenance"],
-    )
-    module.recorded = lambda folder: module.from_record(records.load(folder / "toss.json", "toss"))
+    module.recorded = lambda folder: records.result(folder, "toss", Result)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(registry, "NAMES", (*registry.NAMES, "toss"))
     return module

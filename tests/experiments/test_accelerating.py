@@ -159,7 +159,7 @@ def test_every_arm_of_the_protocol_is_trained_once(short):
 
 
 def test_a_record_gives_the_result_back(short, tmp_path):
-    records.save(tmp_path / "accelerating.json", accelerating.to_record(short))
+    records.save(tmp_path / "accelerating.json", records.record(accelerating.NAME, short))
     assert accelerating.recorded(tmp_path) == short
 
 

@@ -24,7 +24,9 @@ def _elsewhere(tmp_path, monkeypatch):
 
 def keep(toss, *values, folder="results", scale="live"):
     """Put a record in a folder."""
-    records.save(Path(folder, "toss.json"), toss.to_record(toss.result(*values, scale=scale)))
+    records.save(
+        Path(folder, "toss.json"), records.record(toss.NAME, toss.result(*values, scale=scale))
+    )
 
 
 # list

@@ -176,7 +176,7 @@ def test_a_seed_gives_the_same_run_again_and_another_seed_another(short):
 
 
 def test_a_record_gives_the_result_back(short, tmp_path):
-    records.save(tmp_path / "covariate_shift.json", cs.to_record(short))
+    records.save(tmp_path / "covariate_shift.json", records.record(cs.NAME, short))
     assert cs.recorded(tmp_path) == short
 
 

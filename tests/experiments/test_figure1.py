@@ -161,12 +161,12 @@ def test_a_seed_among_others_learns_what_it_learns_alone(short):
 
 
 def test_a_record_gives_the_result_back(short, tmp_path):
-    records.save(tmp_path / "figure1.json", figure1.to_record(short))
+    records.save(tmp_path / "figure1.json", records.record(figure1.NAME, short))
     assert figure1.recorded(tmp_path) == short
 
 
 def test_a_record_from_before_there_were_histograms_has_none(short, tmp_path):
-    record = figure1.to_record(short)
+    record = records.record(figure1.NAME, short)
     for r in record["runs"]:
         del r["histograms"]
     records.save(tmp_path / "figure1.json", record)

@@ -46,5 +46,5 @@ def test_a_sweep_scores_every_setting_and_comes_back_from_its_record(tmp_path, m
     assert len(result.scores) == len(result.settings) == 4
     assert all(0 <= score <= 1 for row in result.scores for score in row)
     assert result.provenance["data"]["name"].startswith("mnist-5k-binary-held-out")
-    records.save(tmp_path / "figure1_settings.json", figure1_settings.to_record(result))
+    records.save(tmp_path / "figure1_settings.json", records.record(figure1_settings.NAME, result))
     assert figure1_settings.recorded(tmp_path) == result

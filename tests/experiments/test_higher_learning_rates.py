@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bn_core.experiments import higher_learning_rates as rates
+from bn_core.experiments import schema
 from bn_core.experiments.claims import Effect
 from bn_core.experiments.higher_learning_rates import CLAIMS, Cell, Growth, Spectrum
 from bn_core.lab.data import ImageSet
@@ -209,7 +210,7 @@ def test_singular_values_of_the_untrained_networks_have_the_size_that_is_derived
 
 
 def test_a_record_gives_the_result_back(short):
-    assert rates.from_record(rates.to_record(short)) == short
+    assert schema.made(rates.Result, schema.plain(short)) == short
 
 
 def test_unknown_scale_and_no_seed_are_refused():

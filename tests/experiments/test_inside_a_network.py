@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bn_core.experiments import inside_a_network as inside
+from bn_core.experiments import schema
 from bn_core.experiments.claims import Effect
 from bn_core.experiments.inside_a_network import CLAIMS, FAULTS, LIMITS, SETTINGS, Run, Watched
 from bn_core.lab.sweeps import Report
@@ -167,8 +168,8 @@ def test_networks_with_faults_are_seen_as_an_independent_look_sees_them(short):
 
 
 def test_results_survive_being_recorded(short):
-    record = inside.to_record(short)
-    np.testing.assert_equal(inside.to_record(inside.from_record(record)), record)
+    record = schema.plain(short)
+    assert schema.plain(schema.made(inside.Result, record)) == record
 
 
 def test_unknown_scales_and_empty_seeds_are_refused():

@@ -195,7 +195,7 @@ def test_another_way_is_refused():
 
 
 def test_a_record_gives_the_result_back(short, tmp_path):
-    records.save(tmp_path / "internal_shift.json", internal_shift.to_record(short))
+    records.save(tmp_path / "internal_shift.json", records.record(internal_shift.NAME, short))
     again = internal_shift.recorded(tmp_path)
     assert again.courses == short.courses
     assert [replace(b, loss=[]) for b in again.branches] == [

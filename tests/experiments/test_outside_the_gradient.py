@@ -192,9 +192,11 @@ def test_a_run_has_every_problem_and_arm_and_can_be_judged(short):
 
 
 def test_a_record_gives_the_result_back(short, tmp_path):
-    records.save(tmp_path / "outside_the_gradient.json", experiment.to_record(short))
+    records.save(tmp_path / "outside_the_gradient.json", records.record(experiment.NAME, short))
     back = experiment.recorded(tmp_path)
-    np.testing.assert_equal(experiment.to_record(back), experiment.to_record(short))
+    np.testing.assert_equal(
+        records.record(experiment.NAME, back), records.record(experiment.NAME, short)
+    )
 
 
 def test_what_is_not_there_is_refused(short):

@@ -184,7 +184,7 @@ def test_a_run_tests_every_network_in_every_way(short):
 
 def test_a_record_gives_the_result_back(short, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "CLAIMS", ())  # they ask for all sizes
-    records.save(tmp_path / "population_statistics.json", experiment.to_record(short))
+    records.save(tmp_path / "population_statistics.json", records.record(experiment.NAME, short))
     assert experiment.recorded(tmp_path) == short
 
 

@@ -182,7 +182,9 @@ def test_before_the_first_step_the_arms_differ_only_below_a_normalization(short)
 
 
 def test_a_record_gives_the_result_back(short, tmp_path):
-    records.save(tmp_path / "projected_gradient.json", projected_gradient.to_record(short))
+    records.save(
+        tmp_path / "projected_gradient.json", records.record(projected_gradient.NAME, short)
+    )
     again = projected_gradient.recorded(tmp_path)
     assert [r.loss[1:] for r in again.runs] == [r.loss[1:] for r in short.runs]
     assert all(math.isnan(r.loss[0]) for r in again.runs)

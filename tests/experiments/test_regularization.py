@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bn_core.experiments import records, regularization
+from bn_core.experiments import records, regularization, schema
 from bn_core.experiments.claims import judge
 from bn_core.experiments.regularization import (
     CLAIMS,
@@ -251,7 +251,7 @@ def test_scores_vary_among_mates_and_not_in_evaluation_mode(short):
 
 
 def test_a_record_gives_the_result_back(short):
-    assert regularization.from_record(regularization.to_record(short)) == short
+    assert schema.made(regularization.Result, schema.plain(short)) == short
 
 
 def test_every_claim_names_its_experiment_and_ids_differ():
@@ -290,5 +290,5 @@ def test_every_claim_can_be_judged_from_the_record(recorded):
 
 
 def test_the_record_satisfies_its_schema(recorded, tmp_path):
-    records.save(tmp_path / "regularization.json", regularization.to_record(recorded))
+    records.save(tmp_path / "regularization.json", records.record(regularization.NAME, recorded))
     assert regularization.recorded(tmp_path) == recorded

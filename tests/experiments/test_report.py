@@ -104,7 +104,9 @@ def test_all_claims_are_judged_by_id():
 def test_the_scoreboard_has_a_row_for_every_claim_on_record(tmp_path, toss, monkeypatch):
     monkeypatch.setitem(registry.CHAPTERS, "toss", "07_coins")
     folder = tmp_path / "results"
-    records.save(folder / "toss.json", toss.to_record(toss.result(2.0, 3.0, scale="paper")))
+    records.save(
+        folder / "toss.json", records.record(toss.NAME, toss.result(2.0, 3.0, scale="paper"))
+    )
     monkeypatch.chdir(tmp_path)
     title, _, origin, _, head, _, row = scoreboard(Path("results")).data.splitlines()
     assert title == "## Chapter 7: Tossing coins"
@@ -132,9 +134,9 @@ def test_claims_of_others_that_do_not_hold_are_listed(tmp_path, toss, monkeypatc
     monkeypatch.setitem(registry.CHAPTERS, "toss", "07_coins")
     folder = tmp_path / "results"
     monkeypatch.chdir(tmp_path)
-    records.save(folder / "toss.json", toss.to_record(toss.result(2.0, 3.0)))
+    records.save(folder / "toss.json", records.record(toss.NAME, toss.result(2.0, 3.0)))
     assert shortfalls(Path("results")).data == "None."
-    records.save(folder / "toss.json", toss.to_record(toss.result(2.0, 0.5)))
+    records.save(folder / "toss.json", records.record(toss.NAME, toss.result(2.0, 0.5)))
     assert shortfalls(Path("results")).data == (
         "- **mixed** (0.50 to 2.00×): Heads it is. {cite:t}`ioffe2015`, section 0; "
         "[chapter 7](chapters/07_coins.ipynb)"
@@ -142,7 +144,7 @@ def test_claims_of_others_that_do_not_hold_are_listed(tmp_path, toss, monkeypatc
 
 
 def test_the_tally_counts_verdicts_by_source_and_in_all(tmp_path, toss):
-    records.save(tmp_path / "toss.json", toss.to_record(toss.result(2.0, 0.5)))
+    records.save(tmp_path / "toss.json", records.record(toss.NAME, toss.result(2.0, 0.5)))
     head, _, paper, everything = tally(tmp_path).data.splitlines()
     assert head == "| Claims of | in all | holds | does not hold | mixed |"
     assert paper == "| {cite:t}`ioffe2015` | 1 | 0 | 0 | 1 |"
@@ -150,7 +152,7 @@ def test_the_tally_counts_verdicts_by_source_and_in_all(tmp_path, toss):
 
 
 def test_the_scoreboard_runs_and_judges_nothing(tmp_path, toss, monkeypatch):
-    records.save(tmp_path / "toss.json", toss.to_record(toss.result(2.0, 3.0)))
+    records.save(tmp_path / "toss.json", records.record(toss.NAME, toss.result(2.0, 3.0)))
     monkeypatch.setattr(registry, "NAMES", ())
     monkeypatch.setattr(registry, "get", lambda _: pytest.fail("it asked for the experiment"))
     assert scoreboard(tmp_path).data.endswith("| 2.00 to 3.00× | **holds** |")
@@ -158,7 +160,7 @@ def test_the_scoreboard_runs_and_judges_nothing(tmp_path, toss, monkeypatch):
 
 def test_links_are_as_seen_from_the_page_that_sees_the_folder(tmp_path, toss, monkeypatch):
     monkeypatch.setitem(registry.CHAPTERS, "toss", "07_coins")
-    records.save(tmp_path / "results" / "toss.json", toss.to_record(toss.result(2.0)))
+    records.save(tmp_path / "results" / "toss.json", records.record(toss.NAME, toss.result(2.0)))
     (tmp_path / "chapters").mkdir()
     monkeypatch.chdir(tmp_path / "chapters")
     board = scoreboard(Path("../results")).data

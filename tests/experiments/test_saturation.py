@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bn_core.experiments import records, saturation
+from bn_core.experiments import records, saturation, schema
 from bn_core.experiments.claims import Effect, judge
 from bn_core.experiments.saturation import CLAIMS, INITS, Scaled, Start, Trained
 from bn_core.lab.models import sigmoid_network
@@ -184,7 +184,7 @@ def test_training_is_measured_layer_by_layer(short):
 def test_a_record_gives_the_result_back(short, tmp_path):
     whole = result(short.starts, short.scaled, short.trained)
     whole = replace(whole, provenance=short.provenance)
-    assert saturation.from_record(saturation.to_record(whole)) == whole
+    assert schema.made(saturation.Result, schema.plain(whole)) == whole
 
 
 def test_every_claim_names_its_experiment_and_ids_differ():
@@ -230,5 +230,5 @@ def test_every_claim_can_be_judged_from_the_record(recorded):
 
 
 def test_the_record_satisfies_its_schema(recorded, tmp_path):
-    records.save(tmp_path / "saturation.json", saturation.to_record(recorded))
+    records.save(tmp_path / "saturation.json", records.record(saturation.NAME, recorded))
     assert saturation.recorded(tmp_path) == recorded

@@ -71,6 +71,27 @@ def test_a_fault_is_named_with_its_place(change, fault):
     assert schema.fault({**GOOD, **change}, schema.of(Outer)).startswith(fault)
 
 
+def test_a_value_is_made_of_its_types_again():
+    outer = Outer(
+        inner=(Inner([1.0, math.inf], None), Inner([], 3)),
+        by_name={"a": 1.5},
+        colour=Colour.RED,
+        side="left",
+        anything=[{}],
+        share=0.5,
+        since=[2],
+    )
+    written = json.loads(json.dumps(schema.plain(outer)))
+    again = schema.made(Outer, {**written, "other": 1})
+    assert again == outer
+    assert isinstance(again.colour, Colour)
+    assert isinstance(again.inner, tuple)
+
+
+def test_what_is_absent_has_its_default_when_it_is_made():
+    assert schema.made(Outer, GOOD).since == []
+
+
 def test_a_fault_does_not_quote_a_whole_record():
     fault = schema.fault({**GOOD, "inner": "x" * 10_000}, schema.of(Outer))
     assert fault.startswith("inner: 'xxx")
@@ -87,14 +108,14 @@ def test_a_type_that_json_cannot_tell_is_refused(kind):
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 0.5, -3.0])
 def test_every_float_comes_back_through_json(value):
     written = json.loads(json.dumps(schema.plain({"a": [value]}), allow_nan=False))
-    assert schema.restored(written, schema.of(dict[str, list[float]])) == {"a": [value]}
+    assert schema.made(dict[str, list[float]], written) == {"a": [value]}
 
 
 def test_null_is_nan_where_there_is_a_float_and_none_elsewhere():
     inner = Inner([math.nan], None)
-    back = schema.restored(schema.plain(inner), schema.of(Inner))
-    assert math.isnan(back["lengths"][0])
-    assert back["stopped_at"] is None
+    back = schema.made(Inner, schema.plain(inner))
+    assert math.isnan(back.lengths[0])
+    assert back.stopped_at is None
 
 
 def test_an_effect_has_one_of_three_bounds():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bn_core.experiments import records, sigmoid_depth
+from bn_core.experiments import records, schema, sigmoid_depth
 from bn_core.experiments.claims import Effect, judge
 from bn_core.experiments.sigmoid_depth import ARMS, CLAIMS, Layers, Run, Tuned
 from bn_core.lab.models import sigmoid_network
@@ -234,7 +234,7 @@ def test_normalized_layers_start_with_a_spread_of_one_and_no_offset(short):
 
 
 def test_a_record_gives_the_result_back(short):
-    assert sigmoid_depth.from_record(sigmoid_depth.to_record(short)) == short
+    assert schema.made(sigmoid_depth.Result, schema.plain(short)) == short
 
 
 def test_every_claim_names_its_experiment_and_ids_differ():
@@ -285,5 +285,5 @@ def test_every_claim_can_be_judged_from_the_record(recorded):
 
 
 def test_the_record_satisfies_its_schema(recorded, tmp_path):
-    records.save(tmp_path / "sigmoid_depth.json", sigmoid_depth.to_record(recorded))
+    records.save(tmp_path / "sigmoid_depth.json", records.record(sigmoid_depth.NAME, recorded))
     assert sigmoid_depth.recorded(tmp_path) == recorded

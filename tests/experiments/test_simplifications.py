@@ -210,7 +210,7 @@ def test_a_run_measures_every_part(short):
 
 
 def test_a_record_gives_the_result_back(short, tmp_path):
-    records.save(tmp_path / "simplifications.json", simplifications.to_record(short))
+    records.save(tmp_path / "simplifications.json", records.record(simplifications.NAME, short))
     again = simplifications.recorded(tmp_path)
     assert repr(again) == repr(short)  # NaN is not equal to itself
 
