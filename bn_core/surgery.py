@@ -59,7 +59,7 @@ class Folded(NamedTuple):
     folded: dict[str, str]
     """For the name of each batch normalization that is gone, that of the layer it went into."""
     kept: dict[str, str]
-    """For the name of each one that is still there, the reason; calls of `F.batch_norm` among them."""
+    """For the name of each that is still there, calls of `F.batch_norm` included, the reason."""
 
 
 def population_statistics(

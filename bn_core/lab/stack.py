@@ -84,8 +84,8 @@ class Stack(nn.Module):
         """Mean cross-entropy of each network, its gradient put into the parameters' `grad`.
 
         The same as forward, loss, `zero_grad` and backward, but in a fraction of the time: after
-        some 20 steps of one kind their tensor operations are recorded, and from then on replayed
-        without Python.
+        some 20 steps of one kind, the tensor operations of a step are recorded where they can be,
+        and from then on replayed without Python.
 
         Args:
             x: (S, m, ...).

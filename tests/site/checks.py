@@ -349,6 +349,26 @@ def sideways_scroll(page: Page, width: int = 400) -> list[str]:
     return [f"{excess} pixels too wide", *culprits]
 
 
+def cut_code(page: Page) -> list[str]:
+    """Code and printed text with lines longer than their box, folded boxes opened: they scroll."""
+    found = page.evaluate(
+        """() => {
+          const closed = [...document.querySelectorAll("details:not([open])")];
+          const folded = [...document.querySelectorAll(".toggle-hidden")];
+          closed.forEach(box => { box.open = true; });
+          folded.forEach(box => box.classList.remove("toggle-hidden"));
+          const cut = [...document.querySelectorAll("article pre")]
+            .filter(box => box.offsetWidth && box.scrollWidth > box.clientWidth)
+            .map(box => `${box.scrollWidth - box.clientWidth} px: ` + box.innerText.split("\\n")
+              .reduce((long, line) => line.length > long.length ? line : long, ""));
+          closed.forEach(box => { box.open = false; });
+          folded.forEach(box => box.classList.add("toggle-hidden"));
+          return cut;
+        }"""
+    )
+    return list(found)
+
+
 def inaccessible(page: Page, within: str | None = None) -> list[str]:
     """What axe finds serious or critical, on the page or in a part of it."""
     return [

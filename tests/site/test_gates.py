@@ -139,6 +139,16 @@ def test_a_page_wider_than_the_screen_is_reported(look: Look) -> None:
     assert checks.sideways_scroll(look(f'<div style="overflow: auto">{wide}</div>').page) == []
 
 
+def test_code_that_is_longer_than_its_box_is_reported(look: Look) -> None:
+    style = "width: 200px; overflow: auto"
+    box = f"<article><details><pre style='{style}'>a\n{{}}</pre></details></article>"
+    page = look(box.format("long " * 20)).page
+    [found] = checks.cut_code(page)
+    assert found.endswith("px: " + "long " * 20)
+    assert page.query_selector("details[open]") is None
+    assert checks.cut_code(look(box.format("short")).page) == []
+
+
 @pytest.mark.parametrize(
     "body",
     ["<button></button>", '<p style="color: #999; background: #fff">Too pale</p>'],

@@ -65,6 +65,11 @@ def test_fits_a_phone(visited: Visited, name: str) -> None:
 
 
 @every_page
+def test_code_is_seen_whole_on_a_wide_screen(visited: Visited, name: str) -> None:
+    assert checks.cut_code(visited(name).page) == []
+
+
+@every_page
 @pytest.mark.parametrize("theme", THEMES)
 def test_is_accessible(visited: Visited, name: str, theme: str) -> None:
     page = visited(name, theme).page
