@@ -174,7 +174,7 @@ def whiten_zca(x: Tensor, eps: float = 1e-5) -> Tensor:
 
     The covariance of x_hat is Sigma (Sigma + eps I)^-1, so the identity if eps is 0: the channels'
     counterpart of var / (var + eps). Of all whitenings with this eps, which differ by an orthogonal
-    matrix, this one moves the centered samples least, in squares. If the samples are rotated, x_hat
+    matrix, this one moves the centred samples least, in squares. If the samples are rotated, x_hat
     is rotated the same way.
 
     The gradient is whole, exact where eigenvalues of Sigma coincide, and can be differentiated

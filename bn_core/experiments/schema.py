@@ -144,7 +144,7 @@ _COMMON: dict[str, Any] = {
 # What a record says whose experiment is not at hand: the common part, and anything beside it.
 COMMON: dict[str, Any] = {"$schema": DIALECT, **_object(_COMMON, additionalProperties=True)}
 
-# Files of results/ that are no experiment: no seeds, no claims.
+# Files of results/ that are no experiment: no claims.
 TABLES: dict[str, dict[str, Any]] = {
     "bench": {
         "$schema": DIALECT,
@@ -173,7 +173,36 @@ TABLES: dict[str, dict[str, Any]] = {
             },
             additionalProperties=True,
         ),
-    }
+    },
+    "figure1_repeats": {
+        "$schema": DIALECT,
+        "title": "Where the runs of Figure 1 ended in earlier recordings",
+        **_object(
+            {
+                "schema": {"const": VERSION},
+                "experiment": {"const": "figure1_repeats"},
+                "what": {"type": "string"},
+                "repeats": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": _object(
+                        {
+                            "date": _ENVIRONMENT["date"],
+                            "revision": _ENVIRONMENT["revision"],
+                            "capability": {"type": "string"},
+                            "final_accuracy": {
+                                "type": "object",
+                                "additionalProperties": {
+                                    "type": "array",
+                                    "items": {"type": "number", "minimum": 0, "maximum": 1},
+                                },
+                            },
+                        }
+                    ),
+                },
+            }
+        ),
+    },
 }
 
 

@@ -172,7 +172,7 @@ def _one_line(text: str) -> str:
 
 
 def two_routes(*, title: str) -> Drawing:
-    """How a centered value depends on x: directly, and through the mean, which a step may not see.
+    """How a centred value depends on x: directly, and through the mean, which a step may not see.
 
     Args:
         title: what is shown.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bn_core.experiments import records, registry
+from bn_core.experiments import figure1, records, registry
+from book.repeats import NAME, repeats
 
 ROOT = Path(__file__).parents[2]
 RECORDED = {each.experiment: each for each in records.summaries(ROOT / "results") if each.claims}
@@ -33,7 +34,12 @@ def has_history() -> bool:
         return False
 
 
-@pytest.mark.skipif(not has_history(), reason="needs a git checkout with its history")
+needs_history = pytest.mark.skipif(
+    not has_history(), reason="needs a git checkout with its history"
+)
+
+
+@needs_history
 @pytest.mark.parametrize("name", RECORDED)
 def test_the_criteria_were_committed_before_the_recorded_run(name: str, tmp_path: Path) -> None:
     revision = RECORDED[name].provenance["revision"].removesuffix("-dirty")
@@ -46,3 +52,15 @@ def test_the_criteria_were_committed_before_the_recorded_run(name: str, tmp_path
     assert Path(file).is_relative_to(tmp_path)
     now = {claim.id: [claim.effect, claim.threshold] for claim in registry.get(name).CLAIMS}
     assert before == now
+
+
+@needs_history
+def test_earlier_recordings_of_figure_1_are_those_of_the_history() -> None:
+    stored = records.load(ROOT / "results" / f"{NAME}.json", NAME)["repeats"]
+    assert stored == repeats(ROOT)
+    now = figure1.recorded(ROOT / "results")
+    for repeat in stored:
+        assert repeat["revision"] != now.provenance["revision"]
+        assert {arm: len(values) for arm, values in repeat["final_accuracy"].items()} == {
+            arm.name: len(now.seeds) for arm in now.arms
+        }
