@@ -131,6 +131,14 @@ class Instruments(SphinxDirective):
         return found
 
 
+def _said(message: str) -> nodes.paragraph:
+    """A message letter by letter: quotes stay as they are, names in backticks are code."""
+    said = nodes.paragraph(support_smartquotes=False)
+    for place, piece in enumerate(message.split("`")):
+        said += nodes.literal("", piece) if place % 2 else nodes.Text(piece)
+    return said
+
+
 class Refusals(SphinxDirective):
     """The directive ``{refusals}``."""
 
@@ -143,9 +151,7 @@ class Refusals(SphinxDirective):
             nodes.definition_list_item(
                 "",
                 nodes.term("", "", nodes.literal("", row.code)),
-                nodes.definition(
-                    "", nodes.paragraph("", f"{row.error.__name__}: {refusals.meet(row)}")
-                ),
+                nodes.definition("", _said(f"{row.error.__name__}: {refusals.meet(row)}")),
             )
             for _, group in refusals.every()
             for row in group

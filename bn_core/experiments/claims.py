@@ -13,7 +13,7 @@ OWN = "this book"  # the source of a question that nobody else raised
 
 
 class Verdict(StrEnum):
-    """What the seeds say of a claim."""
+    """What the seeds say of a claim: "holds", "does not hold" or "mixed"; see `Claim`."""
 
     HOLDS = "holds"
     DOES_NOT_HOLD = "does not hold"
@@ -27,7 +27,8 @@ class Effect:
     Attributes:
         seed: the seed.
         value: the size, in the claim's unit; NaN where it cannot be told.
-        bound: "at least" or "at most" where the records do not tell the exact value, else "".
+        bound: "at least" or "at most" where the records do not tell the exact value, else
+            empty.
 
     Raises:
         ValueError: another bound.

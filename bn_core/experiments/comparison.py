@@ -23,7 +23,7 @@ class Compared:
 
     @property
     def obstacle(self) -> str:
-        """Why the two verdicts cannot be compared, or ""."""
+        """Why the two verdicts cannot be compared; empty if they can."""
         if self.recorded is None:
             return "not in the record"
         if self.here is None:
@@ -46,7 +46,7 @@ class Comparison:
 
     Attributes:
         recorded: the record.
-        obstacle: why the two cannot be compared, or "".
+        obstacle: why the two cannot be compared; empty if they can.
         claims: one for each claim of either; empty if the two cannot be compared.
         differences: what else is not the same, such as the seeds; it may explain a verdict.
     """

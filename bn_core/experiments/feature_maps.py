@@ -43,8 +43,14 @@ BATCH_SIZE = 60
 CHANNELS = (8, 8, 16)
 LAYERS = len(CHANNELS)
 RECORDS = 10  # evenly spaced over training
-SIZES = (2, 4, 8, 16, 32, 60)  # of the mini-batches whose variance is averaged
+SIZES = (2, 4, 8, 16, 32, 60)
+"""Of the mini-batches whose variance is averaged."""
+
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+"""By "relu" and "sigmoid".
+
+:meta hide-value:
+"""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,10 @@ OPTIMIZERS: dict[str, Callable[[Any, float], torch.optim.Optimizer]] = {
     "momentum": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
 }
+"""By "sgd", "momentum" (0.9) and "adam": the optimizer, from parameters and learning rate.
+
+:meta hide-value:
+"""
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,13 @@ HIDDEN_WEIGHTS = tuple(f"linear{k}.weight" for k in range(1, HIDDEN + 1))
 BATCH_SIZE = 60
 EPS = 1e-5
 GUESS = 0.1
+"""The accuracy of guessing, which a network that has diverged is given."""
+
 TRAINS = 0.8  # final validation accuracy of a network that is said to train
-CLOSE = (0.5, 2.0)  # where a singular value is said to be close to 1
+
+CLOSE = (0.5, 2.0)
+"""Where a singular value is said to be close to 1."""
+
 RECORD_AT = (5, 10, 20, 30, 40, 50, 65, 80, 100, 130, 160, 200, 250, 320, 400, 500, 1_000)
 SPECTRUM_AT = (0, 10, 50, 100, 200, 500, 1_000, 2_000)
 SHARED_RATE = 0.1  # of claims about one rate, and of parameters that do not get the cell's
@@ -135,7 +140,15 @@ SCALES = {
 # With and without; eps scaled with the weights; the rate for the hidden weights alone, or for all
 # parameters but them.
 NETWORKS = ("bn", "plain", "bn-scaled-eps", "bn-hidden", "bn-rest")
+"""With batch normalization and without; with an eps that follows the weights' scale; and with one
+learning rate for the hidden weights (or for all the rest) and the shared one for the others."""
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+"""By "relu" and "sigmoid".
+
+:meta hide-value:
+"""
+
 SPECTRUM_RATES = {"relu": 0.1, "sigmoid": 1.0}
 
 

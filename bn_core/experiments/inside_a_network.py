@@ -57,6 +57,10 @@ ACTIVATIONS: dict[str, tuple[type[nn.Module], Rule]] = {
     "sigmoid": (nn.Sigmoid, partial(xavier_std, slope=0.25)),
     "tanh": (nn.Tanh, xavier_std),
 }
+"""By "relu", "sigmoid" and "tanh": the nonlinearity, and the rule for its initial weights.
+
+:meta hide-value:
+"""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ class Fault:
         factor: that the standard deviations of the activation's rule are multiplied with; 0 for
             the standard deviation 0.1 in all layers.
         lr: learning rate, of plain stochastic gradient descent.
-        sign: what shows it: "dead", "saturated", "vanishing" or "exploding"; "" of the healthy one.
+        sign: what shows it: "dead", "saturated", "vanishing" or "exploding"; empty for the
+            healthy one.
     """
 
     name: str
@@ -134,6 +139,7 @@ FAULTS = (
 # Above it, a sign says that something is wrong: a share of the units of some layer, a share of the
 # values of some layer, and twice a factor between the first and the last layer.
 LIMITS = {"dead": 1 / 3, "saturated": 0.5, "vanishing": 100.0, "exploding": 100.0}
+"""Above which a sign tells of its fault."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ SIGMOIDS = ("sigmoid1", "sigmoid2", "sigmoid3")
 F1_LAYERS = (1, 2)  # linear layers in front of the cut; F2 is linear3, its sigmoid and linear4
 PROBED = 2_000  # test images that shifts are measured on, at most
 CHANCE_LEFT = 0.5  # test accuracy from which on the network counts as learning
-WAYS = ("all", "frozen", "shuffled", "stopped")  # to go on from the fork
+WAYS = ("all", "frozen", "shuffled", "stopped")
+"""The ways to go on from the fork."""
 RETURN_EVERY = 20  # steps, in the way "returned", which is not part of a run
 _UNITS = 100  # of every hidden layer
 

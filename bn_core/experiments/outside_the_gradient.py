@@ -6,7 +6,7 @@ Four small studies that share seeds.
    gradient descent in float64. The gradient goes through the statistics or takes them for
    constants.
 2. *Networks.* Three hidden layers of sigmoids on binary digits. In front of each sigmoid Wu + b
-   is centered, normalized or whitened with the mini-batch's statistics, again with both gradients.
+   is centred, normalized or whitened with the mini-batch's statistics, again with both gradients.
    A network is tested with the statistics of all test images as one batch. There is no gamma and no
    beta, as in section 2.
 3. *Batches.* Rank of the covariance of a mini-batch of digits, seen through a random linear layer,
@@ -92,6 +92,11 @@ NORMALIZATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], T
     "scale": (_normalize, whitening.normalize_with_detached_statistics),
     "whiten": (whitening.whiten_zca, whitening.whiten_zca_with_detached_statistics),
 }
+"""By "center", "scale" and "whiten": the function with its whole gradient, and with statistics that
+are constants to it.
+
+:meta hide-value:
+"""
 
 
 # ---- One feature --------------------------------------------------------------------------
@@ -498,6 +503,10 @@ METHODS: dict[str, Callable[[Tensor], Tensor]] = {
     "ZCA": whitening.whiten_zca,
     "Cholesky": whitening.whiten_cholesky,
 }
+"""By "feature by feature", "ZCA" and "Cholesky": what normalizes a mini-batch.
+
+:meta hide-value:
+"""
 
 
 @dataclass(frozen=True)

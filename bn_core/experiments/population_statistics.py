@@ -42,6 +42,8 @@ EARLY, SOON = 10, 100  # steps at which claims are made besides the last
 
 
 BATCH_SIZES = (2, 4, 8, 16, 60, 256)
+"""Of training, one network each."""
+
 # In a batch of two, next to no gradient passes the normalization, so hidden layers hardly learn.
 # Before the recorded run that was the reason to let the claim about the size of the gap start above
 # it: there would be little to lose. The record showed otherwise, and the chapter says so.
@@ -53,6 +55,7 @@ MEMORIES: dict[str, float | None] = {
     "hasty": 0.99,  # Keras's number, given to torch
     "average": None,
 }
+"""The momentum of the running statistics, by name; None averages all batches."""
 
 
 @dataclass(frozen=True)

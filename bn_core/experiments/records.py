@@ -70,8 +70,8 @@ def provenance(data: Identified) -> Iterator[dict[str, Any]]:
         data: what is trained on: an image set, or what is `Simulated`.
 
     Yields:
-        A dictionary: date, code revision (of a git checkout, else the package's version), library
-        versions, processor, data name and SHA-256; after the block also the wall time in seconds.
+        Date, code revision (of a git checkout, else the package's version), library versions,
+        processor, data name and SHA-256, by name; after the block also the wall time in seconds.
     """
     started = time.perf_counter()
     # All of it now: by the end of a long run the checkout may have moved on.

@@ -26,6 +26,7 @@ CHAPTERS = {
     "inside_a_network": "14_inside_a_network",
 }
 NAMES = tuple(CHAPTERS)
+"""The names of all experiments, in the order of the chapters."""
 
 
 class Size(Protocol):

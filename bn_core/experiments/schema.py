@@ -144,7 +144,6 @@ _COMMON: dict[str, Any] = {
 # What a record says whose experiment is not at hand: the common part, and anything beside it.
 COMMON: dict[str, Any] = {"$schema": DIALECT, **_object(_COMMON, additionalProperties=True)}
 
-# Files of results/ that are no experiment: no claims.
 TABLES: dict[str, dict[str, Any]] = {
     "bench": {
         "$schema": DIALECT,
@@ -204,6 +203,10 @@ TABLES: dict[str, dict[str, Any]] = {
         ),
     },
 }
+"""Files of `results` that are no experiment, such as "bench": their JSON Schemas.
+
+:meta hide-value:
+"""
 
 
 def document(name: str) -> dict[str, Any]:

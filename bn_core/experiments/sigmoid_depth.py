@@ -51,8 +51,13 @@ NAME = "sigmoid_depth"
 TITLE = "The depth at which sigmoid networks stop training (sections 1 and 4.2.2)"
 WIDTH = 100
 NARROW_STD = 0.1
+"""The standard deviation of narrow initial weights."""
+
 BATCH_SIZE = 60
-TUNING_SEED = 99  # of the networks that learning rates are chosen with
+
+TUNING_SEED = 99
+"""Of the networks that learning rates are chosen with."""
+
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _interval = steep_interval(nn.Sigmoid())
 assert _interval is not None

@@ -44,6 +44,7 @@ TITLE = "Each feature on its own, and the statistics of a mini-batch (section 3)
 BATCH_SIZE = 60
 EPS = 1e-5
 TREATMENTS = ("raw", "centred", "normalized", "whitened")
+"""What is done to the features before the descent."""
 LARGE_TREATMENTS = ("normalized", "whitened")  # with the large mini-batches
 RATES = tuple(2.0**k for k in range(-6, 5))
 TUNING_SEEDS = (100, 101)
