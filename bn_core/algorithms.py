@@ -27,7 +27,7 @@ class Cache(NamedTuple):
     x_hat: Tensor
     """The normalized x, of x's shape."""
     var_plus_eps: Tensor
-    """Biased variance plus eps, one value per channel: (1, d, 1, ...), with as many axes as x."""
+    """Biased variance plus eps, (1, d, 1, ...), with as many axes as x; one value per channel."""
     gamma: Tensor
     """The scale, (1, d, 1, ...)."""
 

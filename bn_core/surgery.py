@@ -48,7 +48,7 @@ class PopulationStatistics(NamedTuple):
     var: Tensor
     """The variance, (d,), float64; it divides by m."""
     m: int
-    """Number of values per channel: examples times positions."""
+    """Number of values per channel, which is examples times positions."""
 
 
 class Folded(NamedTuple):

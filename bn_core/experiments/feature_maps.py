@@ -47,7 +47,7 @@ SIZES = (2, 4, 8, 16, 32, 60)
 """Of the mini-batches whose variance is averaged."""
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
-"""By "relu" and "sigmoid".
+"""The nonlinearities, by name ("relu", "sigmoid").
 
 :meta hide-value:
 """

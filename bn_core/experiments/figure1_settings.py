@@ -31,7 +31,8 @@ OPTIMIZERS: dict[str, Callable[[Any, float], torch.optim.Optimizer]] = {
     "momentum": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
 }
-"""By "sgd", "momentum" (0.9) and "adam": the optimizer, from parameters and learning rate.
+"""What makes an optimizer of parameters and learning rate, by name ("sgd", "momentum", "adam");
+momentum is 0.9.
 
 :meta hide-value:
 """

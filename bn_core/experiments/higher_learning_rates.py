@@ -144,7 +144,7 @@ NETWORKS = ("bn", "plain", "bn-scaled-eps", "bn-hidden", "bn-rest")
 learning rate for the hidden weights (or for all the rest) and the shared one for the others."""
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
-"""By "relu" and "sigmoid".
+"""The nonlinearities, by name ("relu", "sigmoid").
 
 :meta hide-value:
 """

@@ -57,7 +57,7 @@ ACTIVATIONS: dict[str, tuple[type[nn.Module], Rule]] = {
     "sigmoid": (nn.Sigmoid, partial(xavier_std, slope=0.25)),
     "tanh": (nn.Tanh, xavier_std),
 }
-"""By "relu", "sigmoid" and "tanh": the nonlinearity, and the rule for its initial weights.
+"""The nonlinearity and the rule for its initial weights, by name ("relu", "sigmoid", "tanh").
 
 :meta hide-value:
 """

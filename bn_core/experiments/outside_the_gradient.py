@@ -92,8 +92,8 @@ NORMALIZATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], T
     "scale": (_normalize, whitening.normalize_with_detached_statistics),
     "whiten": (whitening.whiten_zca, whitening.whiten_zca_with_detached_statistics),
 }
-"""By "center", "scale" and "whiten": the function with its whole gradient, and with statistics that
-are constants to it.
+"""The function with its whole gradient and that with statistics that are constants to it, by name
+("center", "scale", "whiten").
 
 :meta hide-value:
 """
@@ -503,7 +503,7 @@ METHODS: dict[str, Callable[[Tensor], Tensor]] = {
     "ZCA": whitening.whiten_zca,
     "Cholesky": whitening.whiten_cholesky,
 }
-"""By "feature by feature", "ZCA" and "Cholesky": what normalizes a mini-batch.
+"""What normalizes a mini-batch, by name ("feature by feature", "ZCA", "Cholesky").
 
 :meta hide-value:
 """

@@ -161,7 +161,8 @@ def load(path: Path, experiment: str) -> dict[str, Any]:
         experiment: the experiment it must be of.
 
     Returns:
-        The record, as JSON has it: null for NaN. `result` makes the experiment's `Result` of it.
+        The record as JSON has it, with null for NaN; `result` makes the experiment's `Result` of
+        it.
 
     Raises:
         FileNotFoundError: no such file; the message says how to make it.

@@ -203,7 +203,7 @@ TABLES: dict[str, dict[str, Any]] = {
         ),
     },
 }
-"""Files of `results` that are no experiment, such as "bench": their JSON Schemas.
+"""The JSON Schemas of the files of `results` that are no experiment, such as "bench".
 
 :meta hide-value:
 """
