@@ -84,7 +84,8 @@ class Claim(Generic[Result]):
     def criterion(self) -> str:
         """The criterion in words."""
         threshold = f"{self.threshold:.4g}".replace("-", "\N{MINUS SIGN}")
-        return f"more than {threshold}{typeset(self.unit)} in every seed: {self.effect}"
+        unit = self.unit.removesuffix("s") if self.threshold == 1 else self.unit
+        return f"more than {threshold}{typeset(unit)} in every seed: {self.effect}"
 
 
 def typeset(unit: str) -> str:

@@ -1,6 +1,7 @@
 """A claim's criterion and its verdict."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +75,14 @@ def test_a_unit_is_kept_with_its_number(unit, text):
 
 def test_the_criterion_says_the_threshold():
     assert judge(claim([2.0]), None, [0]).criterion == "more than 1× in every seed: size"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "said"), [(1.0, "1\N{NO-BREAK SPACE}point"), (2.0, "2\N{NO-BREAK SPACE}points")]
+)
+def test_one_of_a_unit_is_singular(threshold, said):
+    found = replace(claim([2.0]), unit=" points", threshold=threshold)
+    assert found.criterion == f"more than {said} in every seed: size"
 
 
 def test_a_judgement_repeats_what_the_claim_says():
