@@ -540,8 +540,14 @@ def clouds(panels: Mapping[str, ArrayLike], *, title: str, names: tuple[str, str
         panels: for each treatment's name (m, 2).
         title: what is shown.
         names: of the two features.
+
+    Raises:
+        ValueError: a panel of another shape.
     """
     tables = {name: np.asarray(values, dtype=float) for name, values in panels.items()}
+    for name, values in tables.items():
+        if values.ndim != 2 or values.shape[1] != 2:
+            raise ValueError(f"clouds: {name!r} has shape {values.shape}; it must be (m, 2)")
     words = []
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
@@ -704,7 +710,14 @@ def tangent_steps(lengths: Sequence[float], *, pull: float, rate: float, title: 
         pull: the gradient's norm at length 1.
         rate: the learning rate.
         title: what is found.
+
+    Raises:
+        ValueError: no length, or one that is not positive.
     """
+    if not len(lengths) or not all(length > 0 for length in lengths):
+        raise ValueError(
+            f"tangent_steps: lengths are {list(lengths)}; give at least one, each positive"
+        )
     reach = max(math.hypot(length, rate * pull / length) for length in lengths)
     words = []
     with rc_context(STYLE):

@@ -86,7 +86,8 @@ def batch(x: Sequence[float], *, gamma: float = 1.0, beta: float = 0.0) -> Explo
         ValueError: a value or a parameter is out of its slider's range, or there are fewer than 2.
     """
     values = [float(value) for value in x]
-    if len(values) < 2 or max(map(abs, values)) > 4 or max(abs(gamma), abs(beta)) > 3:
+    in_range = all(abs(v) <= 4 for v in values) and all(abs(p) <= 3 for p in (gamma, beta))
+    if len(values) < 2 or not in_range:  # NaN is in no range
         raise ValueError(
             f"batch: x is {values}, gamma {gamma} and beta {beta}; give at least 2 values in "
             "[-4, 4], and gamma and beta in [-3, 3]"
@@ -212,8 +213,13 @@ def saturation(pre_activations: Tensor, *, init_std: float = 1.0) -> Explorer:
         init_std: standard deviation of the weights at first, in (0, 2].
 
     Raises:
-        ValueError: not such a shape, or a standard deviation out of its slider's range.
+        ValueError: not such a shape, values that are not finite, or a standard deviation out of its
+            slider's range.
     """
+    if not pre_activations.isfinite().all():
+        raise ValueError(
+            "saturation: pre_activations has values that are NaN or infinite; all must be finite"
+        )
     if pre_activations.dim() != 2 or not 0 < init_std <= 2:
         raise ValueError(
             f"saturation: pre_activations has shape {tuple(pre_activations.shape)} and init_std is "

@@ -104,12 +104,22 @@ class Look:
         colour: "blue", "orange", "green", "purple" or "ink".
         line: matplotlib's line style.
         marker: matplotlib's marker.
+
+    Raises:
+        ValueError: another colour.
     """
 
     label: str
     colour: str
     line: str = "-"
     marker: str = "o"
+
+    def __post_init__(self) -> None:
+        if self.colour not in COLOURS:
+            raise ValueError(
+                f"Look: colour of {self.label!r} is {self.colour!r}; it must be one of "
+                f"{', '.join(COLOURS)}"
+            )
 
 
 def depth_colours(layers: int) -> list[str]:
@@ -173,13 +183,20 @@ def accuracy_curves(
         title: what is found.
         floor: where the vertical axis of the upper panel starts.
         target: an accuracy to mark with a line.
+
+    Raises:
+        ValueError: a series of another shape.
     """
+    tables = {
+        look: _table("accuracy_curves", look.label, values, (None, len(steps)), "seeds and records")
+        for look, values in accuracies.items()
+    }
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
         linear, logarithmic = figure.subplots(2, 1)
         for axes in (linear, logarithmic):
-            for look, values in accuracies.items():
-                _band(axes, steps, np.asarray(values), look)
+            for look, table in tables.items():
+                _band(axes, steps, table, look)
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             axes.set_ylabel("test accuracy")
             if target is not None:
@@ -195,9 +212,9 @@ def accuracy_curves(
         linear.legend(loc="lower right")
         headline(figure, title)
     ends = "; ".join(
-        f"{look.label} {_from_to(np.asarray(values)[:, 0])} at step {steps[0]:,}, "
-        f"{_from_to(np.asarray(values)[:, -1])} at step {steps[-1]:,}"
-        for look, values in accuracies.items()
+        f"{look.label} {_from_to(table[:, 0])} at step {steps[0]:,}, "
+        f"{_from_to(table[:, -1])} at step {steps[-1]:,}"
+        for look, table in tables.items()
     )
     return Drawing(
         figure,
@@ -299,15 +316,32 @@ def percentile_fans(
             the second axis. Every series has the same rows.
         title: what is found.
         quantity: what the percentiles are of, for the vertical axis.
+
+    Raises:
+        ValueError: a series of another shape or with other rows.
     """
     rows = list(next(iter(fans.values())))
+    tables: dict[Look, dict[str, Array]] = {}
+    for look, by_row in fans.items():
+        if set(by_row) != set(rows):
+            raise ValueError(
+                f"percentile_fans: series {look.label!r} has the rows {list(by_row)} and the first "
+                f"{rows}; every series must have the same"
+            )
+        tables[look] = {
+            name: _table(
+                *("percentile_fans", f"{look.label}, {name}", fan),
+                *((len(steps), 3), "records and percentiles"),
+            )
+            for name, fan in by_row.items()
+        }
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.8 + 2.3 * len(rows)), layout="constrained")
         grid = figure.subplots(len(rows), len(fans), sharex=True, sharey=True, squeeze=False)
-        for column, (look, by_row) in enumerate(fans.items()):
+        for column, (look, of_row) in enumerate(tables.items()):
             for row, name in enumerate(rows):
                 axes = grid[row, column]
-                low, middle, high = np.asarray(by_row[name]).T
+                low, middle, high = of_row[name].T
                 colour = COLOURS[look.colour]
                 axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
                 for values, line in ((high, "--"), (middle, "-"), (low, "--")):
@@ -321,7 +355,7 @@ def percentile_fans(
                     axes.set_xlabel("training step")
         axes = grid[0, -1]
         for value, text in zip(
-            np.asarray(list(fans.values())[-1][rows[0]])[-1],
+            list(tables.values())[-1][rows[0]][-1],
             ("15 %", "50 %", "85 %"),
             strict=True,
         ):
@@ -336,12 +370,11 @@ def percentile_fans(
             )
         headline(figure, title)
     words = "; ".join(
-        f"{look.label}, {name}: median between {np.min(np.asarray(fan)[:, 1]):.1f} and "
-        f"{np.max(np.asarray(fan)[:, 1]):.1f}, width from 15th to 85th percentile between "
-        f"{np.min(np.ptp(np.asarray(fan), axis=1)):.1f} and "
-        f"{np.max(np.ptp(np.asarray(fan), axis=1)):.1f}"
-        for look, by_row in fans.items()
-        for name, fan in by_row.items()
+        f"{look.label}, {name}: median between {np.min(table[:, 1]):.1f} and "
+        f"{np.max(table[:, 1]):.1f}, width from 15th to 85th percentile between "
+        f"{np.min(np.ptp(table, axis=1)):.1f} and {np.max(np.ptp(table, axis=1)):.1f}"
+        for look, of_row in tables.items()
+        for name, table in of_row.items()
     )
     return Drawing(
         figure,
@@ -373,8 +406,15 @@ def heat_maps(
         quantity: what the values are, shown to two digits, their colours from the lowest to the
             highest. By default they are accuracies in [0, 1], shown in percent.
         lowest_is_best: whether to frame the lowest value of a panel instead of the highest.
+
+    Raises:
+        ValueError: a panel of another shape.
     """
-    tables = {name: np.asarray(panel, dtype=float) for name, panel in panels.items()}
+    shape = len(rows), len(columns)
+    tables = {
+        name: _table("heat_maps", name, panel, shape, "rows and columns").astype(float)
+        for name, panel in panels.items()
+    }
     low, high = 0.0, 1.0
     if quantity is not None:
         low = min(float(np.nanmin(table)) for table in tables.values())
@@ -544,7 +584,14 @@ def strips(
         dots_name: what a dot is, for the legend.
         marks_name: what a mark is, for the legend.
         level: a value to mark with a line.
+
+    Raises:
+        ValueError: not as many marks as columns.
     """
+    if len(marks) != len(columns):
+        raise ValueError(
+            f"strips: {len(marks)} marks for {len(columns)} columns; give one for each column"
+        )
     tables = [np.asarray(values, dtype=float) for values in columns.values()]
     dot: dict[str, Any] = {"color": COLOURS["orange"], "linestyle": "", "marker": "o"}
     if max(map(len, tables)) <= 20:  # few: each is to be seen
@@ -600,15 +647,21 @@ def speed_and_gap(
 
     Args:
         arms: for each series (networks, 2): a positive number of steps, and a gap; rows with NaN
-            are left out.
+            are left out. A series may be empty.
         title: what is found.
         x_name: what the horizontal, logarithmic axis is, with its unit.
         y_name: what the vertical axis is, with its unit.
         joined: whether a line leads through the points of a series in their order.
+
+    Raises:
+        ValueError: a series of another shape.
     """
     tables = {}
     for look, points in arms.items():
-        table = np.asarray(points, dtype=float).reshape(-1, 2)
+        pairs = points if np.size(points) else np.empty((0, 2))
+        table = _table(
+            "speed_and_gap", look.label, pairs, (None, 2), "networks, and their steps and gap"
+        ).astype(float)
         tables[look] = table[~np.isnan(table).any(1)]
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
@@ -649,13 +702,13 @@ def histograms(
     and standard deviation as a dotted line; they differ in shape alone.
 
     Args:
-        groups: for each series, values of any shape by the name of the row; not all equal. Every
-            series has the same rows.
+        groups: for each series, values of any shape by the name of the row; finite, and not all
+            equal. Every series has the same rows.
         title: what is found.
         quantity: what the values are.
 
     Raises:
-        ValueError: values that are all equal.
+        ValueError: no values, values that are not finite, or that are all equal.
     """
     rows = list(next(iter(groups.values())))
     edges = np.linspace(-4, 4, 41)
@@ -668,10 +721,14 @@ def histograms(
         for column, (look, by_row) in enumerate(groups.items()):
             for row, name in enumerate(rows):
                 values = np.asarray(by_row[name], dtype=float).ravel()
-                if not values.std() > 0:
+                finite = np.isfinite(values)
+                if not finite.all() or not len(values) or values.min() == values.max():
+                    fault = "are none" if not len(values) else "are all equal"
+                    if not finite.all():
+                        fault = f"are not finite in {(~finite).sum()} of {len(values)} places"
                     raise ValueError(
-                        f"histograms: the values of series {look.label!r}, row {name!r}, are all "
-                        "equal; they have no shape"
+                        f"histograms: the values of series {look.label!r}, row {name!r}, {fault}; "
+                        "they have no shape"
                     )
                 values = (values - values.mean()) / values.std()
                 axes = grid[row, column]
@@ -789,33 +846,43 @@ def histogram_on_activation(
     """A batch's pre-activations as a histogram, with the activation and its derivative over it.
 
     Bars stand in the dead zone, and are hatched, where the derivative is below a share of its
-    maximum: what is there passes next to no gradient on.
+    maximum, without regard to signs: what is there passes next to no gradient on.
 
     Args:
-        groups: for each series, one panel, pre-activations of any shape.
+        groups: for each series, one panel, pre-activations of any shape. NaN is left out, and
+            infinite values are counted in the outermost bars.
         activation: maps each value of a tensor by itself: a module or a function.
         title: what is found.
         name: the activation's; by default that of the class or function, in small letters.
         share: of the largest derivative, in (0, 1); by default 0.1.
 
     Raises:
-        ValueError: a series without a finite value.
+        ValueError: share is out of range, or a series is without a finite value.
     """
+    if not 0 < share < 1:
+        raise ValueError(f"histogram_on_activation: share is {share}; it must be in (0, 1)")
     tables = {look: np.asarray(v, dtype=float).ravel() for look, v in groups.items()}
     for look, values in tables.items():
         if not np.isfinite(values).any():
             raise ValueError(
                 f"histogram_on_activation: series {look.label!r} has no finite value to show"
             )
-    tables = {look: values[np.isfinite(values)] for look, values in tables.items()}
+    finite = {look: values[np.isfinite(values)] for look, values in tables.items()}
+    tables = {look: values[~np.isnan(values)] for look, values in tables.items()}
     name = name or getattr(activation, "__name__", type(activation).__name__).lower()
 
     def curve(x: Array) -> tuple[Array, Array]:
         value, slope = value_and_slope(activation, torch.from_numpy(x))
         return value.numpy(), slope.numpy()
 
-    enough = share * curve(np.linspace(-20, 20, 4001))[1].max()
-    ends = [np.percentile(values, (0.5, 99.5)) for values in tables.values()]
+    enough = share * np.abs(curve(np.linspace(-20, 20, 4001))[1]).max()
+
+    def is_flat(x: Array) -> NDArray[np.bool_]:
+        slope = curve(np.nan_to_num(x, posinf=1e6, neginf=-1e6))[1]  # of infinity it may be unknown
+        flat: NDArray[np.bool_] = np.abs(slope) < enough
+        return flat
+
+    ends = [np.percentile(values, (0.5, 99.5)) for values in finite.values()]
     low, high = min(-5.0, *(e[0] for e in ends)), max(5.0, *(e[1] for e in ends))
     edges = np.linspace(low, high, 41)
     x = np.linspace(low, high, 400)
@@ -827,7 +894,7 @@ def histogram_on_activation(
         for axes, (look, values) in zip(grid, tables.items(), strict=True):
             # The few values beyond the edges are counted in the outermost bars.
             counts = np.histogram(np.clip(values, low, high), edges)[0] / len(values)
-            flat = curve((edges[1:] + edges[:-1]) / 2)[1] < enough
+            flat = is_flat((edges[1:] + edges[:-1]) / 2)
             for chosen, style in (
                 (~flat, {"color": COLOURS[look.colour], "alpha": 0.55}),
                 (flat, {"facecolor": "white", "edgecolor": COLOURS[look.colour], "hatch": "/////"}),
@@ -848,13 +915,13 @@ def histogram_on_activation(
             if min(value.min(), slope.min()) >= 0:
                 function.set_ylim(0, 1.08 * max(value.max(), slope.max()))
             axes.set_xlim(low, high)
-            dead = float((curve(values)[1] < enough).mean())
+            dead = float(is_flat(values).mean())
             axes.set_title(
                 f"{look.label}: {100 * dead:.0f} % in the dead zone", fontweight="normal"
             )
             words.append(
                 f"{look.label}: {100 * dead:.0f} % of the values in the dead zone, middle 70 % "
-                f"from {_positions(np.percentile(values, (15, 85)), values.std())}"
+                f"from {_positions(np.percentile(finite[look], (15, 85)), finite[look].std())}"
             )
         grid[-1].set_xlabel(f"pre-activation, what enters the {name}")
         zone = Patch(facecolor="white", edgecolor=INK, hatch="/////", linewidth=0.6)
@@ -896,14 +963,15 @@ def dashboard(
         recorders: of one network, or those of two by name, or by `Look`. Layers are matched by
             their order.
         title: what is found.
-        at: steps, at most 4, ascending; of each the nearest record is shown. By default the first,
-            the middle and the last record.
+        at: steps, at most 4, in any order; of each the nearest record is shown, once and in the
+            order of training. By default the first, the middle and the last record.
         layers: names. By default the nonlinearities, or else all recorded layers; of more than 8,
             8 that are evenly spaced from the first to the last.
 
     Raises:
         RuntimeError: nothing was recorded.
-        ValueError: more than two networks, more than four moments, or none.
+        ValueError: more than two networks, more than four moments, or none; or layers are a
+            string.
         KeyError: a layer that was not recorded.
     """
     networks = _networks("dashboard", recorders, layers, most_layers=8)
@@ -990,7 +1058,7 @@ def timeline(
 
     Raises:
         RuntimeError: nothing was recorded.
-        ValueError: more than two networks, or none.
+        ValueError: more than two networks, or none; or layers are a string.
         KeyError: a layer that was not recorded.
     """
     networks = _networks("timeline", recorders, layers, most_layers=DEPTHS)
@@ -1062,7 +1130,15 @@ def chain(
         probes: for the index of a box, the name of the probe at its entrance; at most two.
         title: what is shown.
         emphasis: indices of boxes to draw in colour.
+
+    Raises:
+        ValueError: no box, more than two probes, or an index that no box has.
     """
+    if len(probes) > 2 or not boxes or not {*probes, *emphasis} <= set(range(len(boxes))):
+        raise ValueError(
+            f"chain: probes are at {list(probes)} and emphasis is {list(emphasis)}, of "
+            f"{len(boxes)} boxes; give at most two probes, at indices of boxes from 0 on"
+        )
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.9), layout="constrained")
         axes = figure.subplots()
@@ -1153,6 +1229,8 @@ def _networks(
         recorders = {"the network": recorders}
     if not 1 <= len(recorders) <= 2:
         raise ValueError(f"{who}: got {len(recorders)} networks; 1 or 2 fit side by side")
+    if isinstance(layers, str):
+        raise ValueError(f"{who}: layers is the string {layers!r}; give a list, [{layers!r}]")
     series = zip(COLOURS, ("-", "--", "-.", ":"), "os^D", strict=False)
     networks = {}
     for (name, recorder), style in zip(recorders.items(), series, strict=False):
@@ -1340,6 +1418,17 @@ def _course(row: str, values: Array, history: LayerHistory, end: str) -> str:
 
 
 # ---- Parts of pictures --------------------------------------------------------------------
+
+
+def _table(
+    who: str, name: str, values: ArrayLike | Tensor, shape: tuple[int | None, int], what: str
+) -> NDArray[Any]:
+    """Values as an array of two axes, whatever the length of an axis that is None."""
+    table: NDArray[Any] = np.asarray(values.detach() if isinstance(values, Tensor) else values)
+    if table.ndim != 2 or any(n not in (None, m) for n, m in zip(shape, table.shape, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{who}: {name!r} has shape {table.shape}; it must be ({wanted}): {what}")
+    return table
 
 
 def _band(axes: Axes, x: Sequence[float], values: Any, look: Look) -> None:

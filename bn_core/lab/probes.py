@@ -8,14 +8,20 @@ passes. `movement` says in one number per unit how much such percentiles moved.
 made it. With batch normalization in front and the model in training mode, what enters a
 nonlinearity has mean beta and standard deviation gamma by construction, whatever the network does:
 look at what enters the normalization as well, or evaluate the model and see what inference sees.
+
+Layers may work in place, as `nn.ReLU(inplace=True)` does: what a layer is given is looked at, or
+copied, before it is overwritten. Only a gradient with respect to a view that is overwritten later
+cannot be had, as of what an `nn.Flatten` returns to a nonlinearity that works in place; `arrivals`
+and `passage` say so.
 """
 
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from numbers import Integral
 from types import TracebackType
 from typing import Any, Literal
 
@@ -23,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from bn_core.layers import BatchNorm
@@ -200,9 +207,11 @@ class Recorder:
         unit_axis: int | None = None,
     ) -> None:
         for argument, value in (("every", every), ("passes_per_step", passes_per_step)):
-            if value < 1:
-                raise ValueError(f"Recorder: {argument} is {value}; it must be at least 1")
-        if max_records < 2 or max_records % 2:
+            if not _is_whole(value) or value < 1:
+                raise ValueError(
+                    f"Recorder: {argument} is {value!r}; it must be at least 1, a whole number"
+                )
+        if not _is_whole(max_records) or max_records < 2 or max_records % 2:
             raise ValueError(
                 f"Recorder: max_records is {max_records}; it must be an even number, at least 2, "
                 "since every second record is dropped when there are so many"
@@ -383,9 +392,14 @@ class Recorder:
             state: of a recorder with the same layers, `max_records` and `passes_per_step`.
 
         Raises:
-            ValueError: the other recorder was made with other settings.
+            ValueError: it is no such state, or the other recorder was made with other settings.
         """
         mine = self.state_dict()
+        if missing := [part for part in mine if part not in state]:
+            raise ValueError(
+                f"Recorder.load_state_dict: the state has no {', '.join(missing)}; give what "
+                "`state_dict` of a recorder returned"
+            )
         for setting in ("layers", "max_records", "passes_per_step"):
             if state[setting] != mine[setting]:
                 raise ValueError(
@@ -569,7 +583,8 @@ class Recorder:
                 "leave it out or choose an axis that every recorded layer has"
             )
         others = [a for a in range(output.dim()) if a != axis % output.dim()]
-        if output.isnan().any():  # of a network that diverged it cannot be told
+        # Of a network that diverged it cannot be told, nor of no examples.
+        if output.isnan().any() or not output.numel():
             return math.nan
         return 1 - (output.detach() != 0).any(dim=others).float().mean().item()
 
@@ -587,7 +602,8 @@ class EvaluationRecorder:
                 recorder.take(step)
         recorder.percentiles("sigmoid3")    # (records, 3, units)
 
-    What has entered is held until it is taken, so take after each evaluation.
+    What has entered is copied and held until it is taken, so take after each evaluation. Examples
+    are counted once for each call of a layer, so name layers that a pass calls once.
 
     Args:
         model: any module.
@@ -595,19 +611,21 @@ class EvaluationRecorder:
         q: percentiles, each in [0, 100]; by default the 15th, 50th and 85th.
 
     Raises:
-        ValueError: a layer that the model does not have.
+        ValueError: a layer that the model does not have, or q is no such list.
         RuntimeError: a compiled model.
     """
 
     def __init__(
         self, model: nn.Module, layers: Sequence[str], q: Sequence[float] = PERCENTILES
     ) -> None:
-        if any(_is_compiled(module) for module in model.modules()):
-            raise RuntimeError(
-                "EvaluationRecorder: the model is compiled, which hides its layers; give the model "
-                "that went into torch.compile, and evaluate that one"
-            )
+        _refuse_compiled("EvaluationRecorder", model)
         self._modules = _find("EvaluationRecorder", model, layers)
+        percents = np.asarray(q, dtype=float)
+        if percents.ndim != 1 or not ((percents >= 0) & (percents <= 100)).all():
+            raise ValueError(
+                f"EvaluationRecorder: q is {q}; give a list of percentiles, each in [0, 100], as "
+                f"{list(PERCENTILES)}"
+            )
         self._q = tuple(q)
         self._handles: list[RemovableHandle] = []
         self._seen: dict[str, list[Tensor]] = {name: [] for name in layers}
@@ -615,8 +633,13 @@ class EvaluationRecorder:
         self.steps: list[int] = []
 
     def __enter__(self) -> "EvaluationRecorder":
+        if self._handles:
+            raise RuntimeError(
+                "EvaluationRecorder: already recording; leave its `with` block first"
+            )
         for name, module in self._modules.items():
-            self._handles.append(module.register_forward_pre_hook(self._hook(name)))
+            hook = module.register_forward_pre_hook(self._hook(name), with_kwargs=True)
+            self._handles.append(hook)
         return self
 
     def __exit__(
@@ -690,15 +713,10 @@ class EvaluationRecorder:
             )
 
     def _hook(self, name: str) -> Callable[..., None]:
-        def keep(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if torch.is_grad_enabled():
-                return
-            if not inputs or not isinstance(inputs[0], Tensor):
-                raise TypeError(
-                    f"EvaluationRecorder: layer {name!r} takes {_describe(inputs)}; only layers "
-                    "whose first argument is a tensor can be recorded"
-                )
-            self._seen[name].append(inputs[0].detach())
+        def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if not torch.is_grad_enabled():
+                entered = _first_argument("EvaluationRecorder", name, args, kwargs)
+                self._seen[name].append(entered.detach().clone())
 
         return keep
 
@@ -709,7 +727,8 @@ def counts(values: Array, edges: ArrayLike) -> NDArray[np.int64]:
     Args:
         values: (examples, units).
         edges: (bins + 1,), evenly spaced, ascending. A value on an edge is in the bin above it.
-            The first and the last bin are open: what lies beyond them is counted in them.
+            The first and the last bin are open: what lies beyond them, or on the last edge, is
+            counted in them.
 
     Returns:
         (bins, units); each column sums to the number of examples, less those that are NaN.
@@ -719,7 +738,7 @@ def counts(values: Array, edges: ArrayLike) -> NDArray[np.int64]:
             ascending and evenly spaced.
     """
     edges = np.asarray(edges, dtype=float)
-    spacing = np.diff(edges)
+    spacing = np.diff(np.atleast_1d(edges))
     if edges.ndim != 1 or len(edges) < 2 or spacing[0] <= 0 or not np.allclose(spacing, spacing[0]):
         raise ValueError(
             f"counts: edges are {edges}; give at least 2, ascending and evenly spaced, as "
@@ -730,8 +749,8 @@ def counts(values: Array, edges: ArrayLike) -> NDArray[np.int64]:
             f"counts: values have shape {values.shape}; they must be (examples, units)"
         )
     bins, units = len(spacing), values.shape[1]
-    place = np.floor((values - edges[0]) / spacing[0]).clip(0, bins - 1)
-    place = np.nan_to_num(place, nan=bins).astype(np.int64)  # NaN: a bin more, left out below
+    place = (np.searchsorted(edges, values, "right") - 1).clip(0, bins - 1)
+    place = np.where(np.isnan(values), bins, place)  # NaN: a bin more, left out below
     flat = np.bincount((place * units + np.arange(units)).ravel(), minlength=(bins + 1) * units)
     return flat.reshape(bins + 1, units)[:bins]
 
@@ -805,35 +824,23 @@ def entering(model: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[st
     Args:
         model: any module that is not compiled; each module's mode is restored afterwards.
         images: (n, ...), all of them go through at once.
-        layers: names as in `model.named_modules()`.
+        layers: names as in `model.named_modules()`, at least one; each is called once in a pass.
 
     Returns:
-        For each layer its first argument, flattened from the second axis on, (n, values).
+        For each layer its first argument, flattened from the second axis on, (n, values), of its
+        own type, but of float32 for bfloat16.
 
     Raises:
-        ValueError: a layer that the model does not have.
+        ValueError: no layer, or one that the model does not have.
+        RuntimeError: a compiled model, or a layer that the pass called never or more than once.
+        TypeError: a layer whose first argument is no tensor.
     """
-    found: dict[str, Array] = {}
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            found[name] = inputs[0].detach().flatten(1).cpu().numpy().copy()
-
-        return hook
-
-    modules = _find("entering", model, layers)
-    handles = [module.register_forward_pre_hook(keep(name)) for name, module in modules.items()]
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    return found
+    with torch.no_grad(), _evaluated(model), _Pass("entering", model, layers) as seen:
+        model(images)
+    return {
+        name: (x.float() if x.dtype == torch.bfloat16 else x).flatten(1).cpu().numpy()
+        for name, x in seen.inputs.items()
+    }
 
 
 def skewness(x: Tensor) -> Tensor:
@@ -842,10 +849,14 @@ def skewness(x: Tensor) -> Tensor:
     0 for a symmetric distribution, 2 for an exponential one. Nothing is corrected for bias.
 
     Args:
-        x: (m, ...), floating point; the first axis is averaged over.
+        x: (m, ...), floating point; the first axis, of at least one, is averaged over.
 
     Returns:
-        Of the other axes' shape; NaN for a feature that is constant.
+        Of the other axes' shape and of x's type, float32 for a narrower one; NaN for a feature
+        that is constant.
+
+    Raises:
+        ValueError: x is not of such a shape and type.
     """
     return _standardized_moment(x, 3)
 
@@ -861,13 +872,27 @@ def kurtosis(x: Tensor) -> Tensor:
 
     Returns:
         As `skewness`.
+
+    Raises:
+        ValueError: as `skewness`.
     """
     return _standardized_moment(x, 4)
 
 
 def _standardized_moment(x: Tensor, power: int) -> Tensor:
+    name = {3: "skewness", 4: "kurtosis"}[power]
+    if not x.is_floating_point() or x.dim() < 1 or len(x) < 1:
+        raise ValueError(
+            f"{name}: x has shape {tuple(x.shape)} and type {x.dtype}; it must be (m, ...), with m "
+            "at least 1, and floating point"
+        )
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     deviation = x - x.mean(0)
-    return (deviation**power).mean(0) / deviation.square().mean(0) ** (power / 2)
+    # Divided by a power of two near the largest, which rounds nothing, so that no power overflows.
+    largest = deviation.abs().amax(0)
+    deviation = deviation / (largest / (2 * torch.frexp(largest).mantissa))
+    moment = (deviation**power).mean(0) / deviation.square().mean(0) ** (power / 2)
+    return torch.where(x.amax(0) == x.amin(0), torch.nan, moment)
 
 
 def _over_time(values: Array, steps: Sequence[int]) -> tuple[Array, Array]:
@@ -923,50 +948,44 @@ class Passage:
 def passage(model: nn.Module, images: Tensor, labels: Tensor, layers: Sequence[str]) -> Passage:
     """Send examples through a model, and the gradient of each one's cross-entropy back.
 
-    The model is evaluated, so that no example's loss depends on another example, and put back into
-    the mode that it was in. Small gradients need float64: use `model.double()`.
+    The model is evaluated, so that no example's loss depends on another example, and each of its
+    modules is put back into the mode that it was in. Small gradients need float64: use
+    `model.double()`.
 
     Args:
         model: maps images to class scores (m, classes).
         images: (m, ...), of the model's type.
         labels: (m,), int64.
         layers: names of the nonlinearities in the order in which they are called; at least one.
-            Each takes and returns a tensor (m, units) and maps each value by itself.
+            Each takes and returns a tensor (m, units), once in a pass, and maps each value by
+            itself.
 
     Raises:
-        ValueError: no layer, or one that the model does not have.
+        ValueError: no layer, or one that the model does not have; another order; or what enters
+            one is not (m, units).
+        RuntimeError: a compiled model; a layer that the pass called never or more than once; or
+            one that no gradient arrives at.
+        TypeError: a layer whose first argument is no tensor.
     """
-    modules = _find("passage", model, layers)
-    if not modules:
-        raise ValueError("passage: layers is empty; name at least one nonlinearity")
-    entered: dict[str, Tensor] = {}
-    returned: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            entered[name], returned[name] = inputs[0], output
-
-        return hook
-
-    was_training = model.training
-    model.eval()
-    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
-    try:
-        with torch.enable_grad():
-            loss = nn.functional.cross_entropy(model(images), labels, reduction="sum")
-            ends = entered[layers[0]], returned[layers[-1]]
-            left, arriving = torch.autograd.grad(loss, ends)
-    finally:
-        for handle in handles:
-            handle.remove()
-        model.train(was_training)
-    inputs = tuple(entered[name].detach() for name in layers)
+    with torch.enable_grad(), _evaluated(model):
+        with _Pass("passage", model, layers) as seen:
+            scores = model(_with_gradient(images))
+        loss = nn.functional.cross_entropy(scores, labels, reduction="sum")
+        left, arriving = seen.gradients(loss, entering=layers[:1], leaving=layers[-1:])
+    if list(seen.inputs) != list(layers):
+        raise ValueError(
+            f"passage: layers are {list(layers)}; name each once, in the order in which they are "
+            f"called: {list(seen.inputs)}"
+        )
+    for name, x in seen.inputs.items():
+        if x.dim() != 2:
+            raise ValueError(
+                f"passage: what enters layer {name!r} has shape {tuple(x.shape)}; it must be "
+                "(m, units)"
+            )
     return Passage(
-        inputs=inputs,
-        slopes=tuple(
-            value_and_slope(module, x)[1]
-            for module, x in zip(modules.values(), inputs, strict=True)
-        ),
+        inputs=tuple(seen.inputs.values()),
+        slopes=tuple(value_and_slope(seen.modules[name], x)[1] for name, x in seen.inputs.items()),
         arriving=torch.linalg.vector_norm(arriving, dim=1),
         left=torch.linalg.vector_norm(left, dim=1),
     )
@@ -991,13 +1010,20 @@ def layer_jacobians(model: nn.Sequential, images: Tensor, nonlinearity: str) -> 
         (m, outputs, inputs), of the type of the weights.
 
     Raises:
-        ValueError: the model has no such layer; no linear layer comes after it; or a normalization
-            beside them has no running statistics or no gamma.
+        ValueError: the model has no such layer, or has it inside a block; no linear layer comes
+            after it; or a normalization beside them is not a batch normalization of `bn_core` or
+            torch, or has no running statistics or no gamma.
+        RuntimeError: a compiled model, or the layer is called more than once.
 
     Source: Ioffe & Szegedy (2015), section 3.3.
     """
     module = _find("layer_jacobians", model, [nonlinearity])[nonlinearity]
     layers = list(model.children())
+    if module not in layers:
+        raise ValueError(
+            f"layer_jacobians: {nonlinearity!r} is inside a block; the model must have its layers "
+            "one after the other, in a single nn.Sequential"
+        )
     at = layers.index(module)
     linear = layers[at + 1] if at + 1 < len(layers) else None
     if not isinstance(linear, nn.Linear):
@@ -1010,6 +1036,11 @@ def layer_jacobians(model: nn.Sequential, images: Tensor, nonlinearity: str) -> 
     before = layers[at - 1] if at > 0 else None
     after = layers[at + 2] if at + 2 < len(layers) else None
     for norm in (before, after):
+        if norm is not None and _kind(norm) == "normalization" and not isinstance(norm, _NORMS):
+            raise ValueError(
+                f"layer_jacobians: the Jacobian of {norm} beside {nonlinearity!r} is not known; "
+                "put bn_core's BatchNorm1d or nn.BatchNorm1d there, or leave it out"
+            )
         if isinstance(norm, _NORMS) and (norm.running_var is None or norm.weight is None):
             raise ValueError(
                 f"layer_jacobians: {norm} beside {nonlinearity!r} has no running statistics or no "
@@ -1087,30 +1118,19 @@ def arrivals(
         One for each layer, in the order given.
 
     Raises:
-        ValueError: a layer that the model does not have.
-        RuntimeError: a layer that the pass did not call.
+        ValueError: no layer, or one that the model does not have.
+        RuntimeError: a compiled model; a layer that the pass called never or more than once; or
+            one that no gradient arrives at.
+        TypeError: a layer whose first argument is no tensor.
     """
     model = copy.deepcopy(model)
-    modules = _find("arrivals", model, layers)
-    inputs: dict[str, Tensor] = {}
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            inputs[name], outputs[name] = args[0].detach(), output
-
-        return hook
-
-    for name, module in modules.items():
-        module.register_forward_hook(keep(name))
     with torch.enable_grad():
-        loss = torch.nn.functional.cross_entropy(model(images), labels)
-        for name in layers:
-            if name not in outputs:
-                raise RuntimeError(f"arrivals: the pass did not call layer {name!r}; leave it out")
-        gradients = torch.autograd.grad(loss, [outputs[name] for name in layers])
+        with _Pass("arrivals", model, layers) as seen:
+            scores = model(_with_gradient(images))
+        loss = nn.functional.cross_entropy(scores, labels)
+        gradients = seen.gradients(loss, leaving=layers)
     return {
-        name: Arrival(inputs[name], gradient)
+        name: Arrival(seen.inputs[name], gradient)
         for name, gradient in zip(layers, gradients, strict=True)
     }
 
@@ -1127,23 +1147,28 @@ def split_gradient(x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         dy: gradient of the loss with respect to its output, of x's shape.
 
     Returns:
-        The parts along 1, along x_hat, and the rest, each of x's shape; they sum to dy. In a
-        channel whose x does not vary there is no direction x_hat, and that part is 0.
+        The parts along 1, along x_hat, and the rest, each of x's shape, and of float32 where x or
+        dy is narrower; they sum to dy. In a channel whose x does not vary there is no direction
+        x_hat, and that part is 0.
 
     Raises:
-        ValueError: x has fewer than 2 axes, or dy has another shape than x.
+        ValueError: x has fewer than 2 axes, dy has another shape than x, or one of them is not
+            floating point.
     """
-    if x.dim() < 2 or x.shape != dy.shape:
+    if x.dim() < 2 or x.shape != dy.shape or not (x.is_floating_point() and dy.is_floating_point()):
         raise ValueError(
-            f"split_gradient: x has shape {tuple(x.shape)} and dy {tuple(dy.shape)}; they must be "
-            "equal, (m, d) or (m, d, ...)"
+            f"split_gradient: x has shape {tuple(x.shape)} and dy {tuple(dy.shape)}, of {x.dtype} "
+            f"and {dy.dtype}; they must be equal, (m, d) or (m, d, ...), and floating point"
         )
+    x, dy = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (x, dy))
     axes = [axis for axis in range(x.dim()) if axis != 1]
     deviations = x - x.mean(axes, keepdim=True)
+    deviations = deviations - deviations.mean(axes, keepdim=True)  # where the mean was rounded
     squares = deviations.square().sum(axes, keepdim=True)
+    varies = x.amax(axes, keepdim=True) > x.amin(axes, keepdim=True)
     along_ones = dy.mean(axes, keepdim=True).expand_as(dy)
     slope = (dy * deviations).sum(axes, keepdim=True) / squares
-    along_x_hat = deviations * torch.where(squares > 0, slope, 0)
+    along_x_hat = deviations * torch.where(varies, slope, 0)
     return along_ones, along_x_hat, dy - along_ones - along_x_hat
 
 
@@ -1161,21 +1186,27 @@ def among_mates(
     Args:
         model: maps (m, ...) to (m, classes); it stays as it is.
         example: one, without the axis of a batch.
-        others: (n, ...), from which mates are drawn, each independently of the rest.
+        others: (n, ...), from which mates are drawn, each independently of the rest; at least one.
         batch_size: m, the example included; at least 2.
-        draws: how many batches.
+        draws: how many batches, at least 1.
         generator: source of the mates.
 
     Returns:
         (draws, classes). In evaluation mode all rows would be equal.
 
     Raises:
-        ValueError: batch_size is out of range.
+        ValueError: batch_size or draws is out of range, or others are not examples like this one.
     """
     if batch_size < 2:
         raise ValueError(
             f"among_mates: batch_size is {batch_size}; it must be at least 2, the example and one "
             "mate"
+        )
+    if draws < 1 or not len(others) or others.shape[1:] != example.shape:
+        raise ValueError(
+            f"among_mates: draws is {draws}, example has shape {tuple(example.shape)} and others "
+            f"{tuple(others.shape)}; give at least 1 draw, an example without the axis of a batch, "
+            "and at least one other of its shape"
         )
     model = copy.deepcopy(model).train()
     scores = []
@@ -1274,6 +1305,14 @@ def _names(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name.replace("_orig_mod.", "").removesuffix("._orig_mod"), module
 
 
+def _refuse_compiled(who: str, model: nn.Module) -> None:
+    if any(_is_compiled(module) for module in model.modules()):
+        raise RuntimeError(
+            f"{who}: the model is compiled, which hides its layers; give the model that went into "
+            "torch.compile, and evaluate that one"
+        )
+
+
 def _find(who: str, model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
     modules = dict(_names(model))
     if isinstance(layers, str):
@@ -1327,6 +1366,8 @@ def steep_interval(
 ) -> tuple[float, float] | None:
     """Where a function's derivative is at least a share of its maximum; outside, it is saturated.
 
+    The derivative's absolute value counts, so that a function may fall.
+
     Args:
         activation: maps each value of a tensor by itself; looked at between -20 and 20.
         share: of the largest derivative, in (0, 1); by default 0.1.
@@ -1342,7 +1383,7 @@ def steep_interval(
     if not 0 < share < 1:
         raise ValueError(f"steep_interval: share is {share}; it must be in (0, 1)")
     x = torch.linspace(-20, 20, 4001, dtype=torch.float64, device="cpu")
-    slope = value_and_slope(activation, x)[1]
+    slope = value_and_slope(activation, x)[1].abs()
     enough = share * slope.max()
     steep = (slope >= enough).nonzero().flatten().tolist()
     if not steep or steep[0] == 0 or steep[-1] == len(x) - 1:
@@ -1353,7 +1394,7 @@ def steep_interval(
         fine = torch.linspace(0, spacing, 101, dtype=torch.float64, device="cpu")
         for outwards in (-1, 1):
             start = low if outwards < 0 else high
-            is_steep = value_and_slope(activation, start + outwards * fine)[1] >= enough
+            is_steep = value_and_slope(activation, start + outwards * fine)[1].abs() >= enough
             reach = fine[: int(is_steep.long().cumprod(0).sum())]  # to where it first is not
             edge = start + outwards * (reach[-1].item() if len(reach) else 0.0)
             low, high = (edge, high) if outwards < 0 else (low, edge)
@@ -1371,14 +1412,172 @@ def value_and_slope(activation: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
 
     Returns:
         The values and the derivatives, of x's shape.
+
+    Raises:
+        ValueError: x is not floating point, or the function returns another shape.
     """
+    if not x.is_floating_point():
+        raise ValueError(f"value_and_slope: x is of {x.dtype}; it must be floating point")
     # The clone may be overwritten, as nn.ReLU(inplace=True) does.
     function = activation.forward if isinstance(activation, nn.Module) else activation
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         y = function(x.clone())
-        (slope,) = torch.autograd.grad(y.sum(), x)
+        if not isinstance(y, Tensor) or y.shape != x.shape:
+            returned = tuple(y.shape) if isinstance(y, Tensor) else _describe(y)
+            raise ValueError(
+                f"value_and_slope: of x of shape {tuple(x.shape)} the function makes {returned}; "
+                "it must map each value by itself"
+            )
+        if not y.requires_grad:  # a constant
+            return y, torch.zeros_like(x, requires_grad=False)
+        (slope,) = torch.autograd.grad(y.sum(), x, materialize_grads=True)
     return y.detach(), slope
+
+
+# ---- One pass through a model -----------------------------------------------------------------
+
+
+class _Pass:
+    """What layers are given in one pass, and where the gradients arrive at them.
+
+    A context manager: inside it, run the model once. What a layer is given may be overwritten
+    later, so it is copied when the layer is called. Of a gradient, the place in the graph is kept
+    at which it arrives: it stays that of the tensor as it was then.
+
+    Attributes:
+        modules: the layers, by name.
+        inputs: for each layer, in the order of the calls, its first argument without gradient.
+
+    Raises:
+        ValueError: no layer, or one that the model does not have.
+        RuntimeError: a compiled model; at the end, a layer that was not called; and in the pass,
+            one that is called again.
+        TypeError: in the pass, a layer whose first argument is no tensor.
+    """
+
+    def __init__(self, who: str, model: nn.Module, layers: Sequence[str]) -> None:
+        _refuse_compiled(who, model)
+        self.modules = _find(who, model, layers)
+        if not self.modules:
+            raise ValueError(f"{who}: layers is empty; name at least one")
+        self._who = who
+        self.inputs: dict[str, Tensor] = {}
+        self._entrances: dict[str, _End] = {}
+        self._exits: dict[str, _End] = {}
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> "_Pass":
+        for name, module in self.modules.items():
+            for hook in (
+                module.register_forward_pre_hook(self._entering(name), with_kwargs=True),
+                module.register_forward_hook(self._leaving(name)),
+            ):
+                self._hooks.callback(hook.remove)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._hooks.close()
+        for name in self.modules:
+            if error is None and name not in self.inputs:
+                raise RuntimeError(
+                    f"{self._who}: the pass did not call layer {name!r}; leave it out"
+                )
+
+    def gradients(
+        self, loss: Tensor, *, entering: Sequence[str] = (), leaving: Sequence[str] = ()
+    ) -> Sequence[Tensor]:
+        """Of a loss, with respect to what entered layers, and then to what left others.
+
+        Raises:
+            RuntimeError: no gradient arrives there.
+        """
+        names = [*entering, *leaving]
+        ends = [self._entrances[n] for n in entering] + [self._exits[n] for n in leaving]
+        found: Sequence[Any] = [end.edge() for end in ends]
+        if loss.requires_grad and None not in found:
+            found = torch.autograd.grad(loss, found, allow_unused=True)
+        for name, gradient in zip(names, found, strict=True):
+            if gradient is None or not loss.requires_grad:
+                raise RuntimeError(
+                    f"{self._who}: no gradient of the loss arrives at layer {name!r}; what it "
+                    "returns is no tensor, is detached or not used, or is a view that a later "
+                    "layer overwrites in place"
+                )
+        return found
+
+    def _entering(self, name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if name in self.inputs:
+                raise RuntimeError(
+                    f"{self._who}: layer {name!r} is called more than once in a pass; give each "
+                    "call a module of its own"
+                )
+            entered = _first_argument(self._who, name, args, kwargs)
+            self.inputs[name] = entered.detach().clone()
+            self._entrances[name] = _End(entered)
+
+        return hook
+
+    def _leaving(self, name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+            self._exits[name] = _End(output)
+
+        return hook
+
+
+class _End:
+    """Where in the graph the gradient with respect to a value, as it is now, arrives."""
+
+    def __init__(self, value: Any) -> None:
+        self._edge: GradientEdge | None = None
+        self._view: tuple[Tensor, int] | None = None
+        if isinstance(value, Tensor) and value.requires_grad:
+            self._edge = get_gradient_edge(value)
+            if value._is_view():
+                self._view = value, value._version
+
+    def edge(self) -> GradientEdge | None:
+        """None if no gradient arrives, or not all of it: that of a view, if it was overwritten."""
+        if self._view is not None and self._view[0]._version != self._view[1]:
+            return None
+        return self._edge
+
+
+def _first_argument(
+    who: str, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Tensor:
+    given = (*args, *kwargs.values())
+    if not given or not isinstance(given[0], Tensor):
+        raise TypeError(
+            f"{who}: layer {name!r} takes {_describe(given)}; only layers whose first argument is "
+            "a tensor can be recorded"
+        )
+    return given[0]
+
+
+def _with_gradient(images: Tensor) -> Tensor:
+    """A copy that gradients arrive at, so that they do in a network of frozen parameters too."""
+    if images.is_floating_point() or images.is_complex():
+        return images.detach().requires_grad_().clone()
+    return images
+
+
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """A context in which a model is evaluated; then each module's mode is as it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 # ---- Summaries of a tensor --------------------------------------------------------------------
@@ -1460,6 +1659,8 @@ def _summarise_alike(samples: Sequence[_Sample], ascending: Array) -> None:
 
 def _percentiles(ascending: Array, q: Sequence[float]) -> Array:
     """Percentiles of each row of ascending values, interpolated as `numpy.percentile` does."""
+    if not ascending.shape[1]:
+        raise ValueError("no values to take percentiles of; give at least one example")
     position = np.array(q) / 100 * (ascending.shape[1] - 1)
     below = position.astype(int)
     part = position - below
@@ -1514,6 +1715,10 @@ def _distribution(rows: Array) -> Distribution:
         shares=rows[:, _SHARES],
         edges=edges,
     )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral)
 
 
 def _describe(value: Any) -> str:

@@ -217,6 +217,8 @@ def test_what_cannot_be_drawn_is_said(picture, ours):
         picture({})
     with pytest.raises(KeyError, match="layer 'relu' was not recorded"):
         picture(ours, layers=["relu"])
+    with pytest.raises(ValueError, match=r"layers is the string '12'; give a list, \['12'\]"):
+        picture(ours, layers="12")
 
 
 @pytest.mark.parametrize("at", [[], range(5)])

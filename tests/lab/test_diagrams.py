@@ -172,3 +172,11 @@ def test_a_step_at_a_right_angle_lengthens_and_turns_by_what_pythagoras_says():
     words = steps().description
     assert "length 1: becomes 1.41, turned by 45 degrees" in words
     assert "length 2: becomes 2.06, turned by 14 degrees" in words
+
+
+def test_what_cannot_be_drawn_is_said():
+    with pytest.raises(ValueError, match=r"clouds: 'a' has shape \(20, 3\); it must be \(m, 2\)"):
+        diagrams.clouds({"a": np.zeros((20, 3))}, title="", names=("x", "y"))
+    for lengths in ([], [0], [1, -1], [np.nan]):
+        with pytest.raises(ValueError, match=r"tangent_steps: lengths are .* each positive"):
+            diagrams.tangent_steps(lengths, pull=1, rate=1, title="")

@@ -33,7 +33,17 @@ def test_a_batch_is_described_with_what_algorithm_1_makes_of_it():
     assert "y is -1.00, 1.00" in said
 
 
-@pytest.mark.parametrize("bad", [{"x": [1.0]}, {"x": [0.0, 5.0]}, {"x": [0.0, 1.0], "gamma": 4.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"x": []},
+        {"x": [1.0]},
+        {"x": [0.0, 5.0]},
+        {"x": [1.0, np.nan]},
+        {"x": [0.0, 1.0], "gamma": 4.0},
+        {"x": [0.0, 1.0], "beta": np.nan},
+    ],
+)
 def test_a_batch_that_no_slider_can_show_is_refused(bad):
     with pytest.raises(ValueError, match=r"batch: x is .* at least 2 values in \[-4, 4\]"):
         explorers.batch(**bad)
@@ -44,6 +54,8 @@ def test_saturation_is_described_with_its_share_in_the_dead_zone():
     assert "25.0 % is in the dead zone" in explorers.saturation(values).description
     with pytest.raises(ValueError, match=r"shape \(4,\)"):
         explorers.saturation(values[:, 0])
+    with pytest.raises(ValueError, match="saturation: pre_activations has values that are NaN"):
+        explorers.saturation(torch.full((4, 1), torch.nan))
 
 
 @pytest.mark.parametrize("kinds", [[], ["typical unit"], ["typical unit", "all units"]])

@@ -1,5 +1,6 @@
 """The recorder of evaluation passes, and the movement of a distribution."""
 
+import math
 from itertools import permutations
 from statistics import NormalDist
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bn_core import BatchNorm1d
+from bn_core import BatchNorm1d, BatchRenorm
 from bn_core.lab import probes
 from bn_core.lab.probes import (
     EvaluationRecorder,
@@ -26,6 +27,7 @@ from bn_core.lab.probes import (
     split_gradient,
     split_weight_gradient,
     steep_interval,
+    value_and_slope,
 )
 
 
@@ -74,7 +76,21 @@ def test_the_outer_bins_are_open_and_nan_is_counted_nowhere():
     assert counts(values, [-1, 0, 1, 2]).ravel().tolist() == [2, 2, 2]
 
 
-@pytest.mark.parametrize("edges", [[0.0], [0, 1, 3], [1, 0], [[0, 1], [1, 2]]])
+@pytest.mark.parametrize(
+    ("low", "high", "edges"), [(-3, 3, 101), (-1, 1, 21), (0, 1, 51), (0, 10, 8), (-2.5, 2.5, 64)]
+)
+def test_a_value_on_an_edge_is_in_the_bin_above_it(low, high, edges):
+    edges = np.linspace(low, high, edges)
+    bins = [counts(edge[None, None], edges).argmax() for edge in edges]
+    assert bins == [*range(len(edges) - 1), len(edges) - 2]  # the last bin is open
+
+
+def test_bins_may_reach_to_infinity():
+    values = np.array([[-np.inf], [-7.0], [0.0], [7.0], [np.inf], [np.nan]])
+    assert counts(values, [-np.inf, 0, np.inf]).ravel().tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("edges", [3.0, [0.0], [0, 1, 3], [1, 0], [[0, 1], [1, 2]], [0, np.nan]])
 def test_edges_that_are_not_evenly_spaced_are_refused(edges):
     with pytest.raises(ValueError, match=r"(?s)counts: edges are .* evenly spaced"):
         counts(np.zeros((2, 1)), edges)
@@ -135,6 +151,231 @@ def test_the_name_of_one_layer_is_not_a_list_of_layers(convolutional):
 def test_a_compiled_model_is_refused_with_what_to_do(convolutional):
     with pytest.raises(RuntimeError, match=r"the model that went into torch\.compile"):
         EvaluationRecorder(torch.compile(convolutional, backend="eager"), ["0"])
+
+
+@pytest.mark.parametrize("q", [50, [200], [-1], [math.nan], [[15, 85]]])
+def test_percentiles_that_there_are_not_are_refused_at_once(convolutional, q):
+    with pytest.raises(ValueError, match=r"EvaluationRecorder: q is .*each in \[0, 100\]"):
+        EvaluationRecorder(convolutional, ["2"], q)
+
+
+def test_an_evaluation_recorder_cannot_be_entered_twice_at_once(convolutional):
+    with EvaluationRecorder(convolutional, ["2"]) as recorder:
+        with pytest.raises(RuntimeError, match="EvaluationRecorder: already recording"):
+            recorder.__enter__()
+        with torch.no_grad():
+            convolutional(torch.randn(5, 1, 5, 5))
+        assert len(recorder.entered("2")) == 5
+    with recorder, torch.no_grad():  # again, to go on
+        convolutional(torch.randn(3, 1, 5, 5))
+    assert len(recorder.entered("2")) == 8
+
+
+# Networks that work in place, take arguments by name, or are frozen
+
+
+def network(inplace=False):
+    torch.manual_seed(1)
+    return nn.Sequential(
+        *(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(inplace)),
+        *(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU(inplace), nn.Linear(16, 3)),
+    )
+
+
+class Residual(nn.Module):
+    """Not ours: as torchvision's blocks, with in-place addition and nonlinearities."""
+
+    def __init__(self, inplace):
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv1 = nn.Conv2d(1, 4, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.relu1 = nn.ReLU(inplace)
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(4)
+        self.relu2 = nn.ReLU(inplace)
+        self.fc = nn.Linear(4, 3)
+        self.inplace = inplace
+
+    def forward(self, x):
+        x = self.relu1(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(x))
+        y = y.add_(x) if self.inplace else y + x
+        return self.fc(self.relu2(y).mean((2, 3)))
+
+
+class ByName(nn.Module):
+    """Its layers are called with keyword arguments."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.linear = nn.Linear(8, 3)
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, x):
+        return self.sigmoid(input=self.linear(input=x))
+
+
+class Branch(nn.Module):
+    """One branch is never taken, one nonlinearity is called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken, self.not_taken = nn.Linear(8, 3), nn.Linear(8, 3)
+        self.tanh = nn.Tanh()
+
+    def forward(self, x):
+        return self.tanh(self.tanh(self.taken(x)))
+
+
+@pytest.fixture
+def examples():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (32,), generator=generator)
+    return torch.randn(32, 8, generator=generator), labels
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_arrivals_are_the_same_where_later_layers_work_in_place(examples, training):
+    plain, overwriting = network().train(training), network(True).train(training)
+    names = [str(i) for i in range(7)]
+    expected, found = (arrivals(n, names, *examples) for n in (plain, overwriting))
+    for name in names:
+        torch.testing.assert_close(found[name].input, expected[name].input, rtol=0, atol=0)
+        torch.testing.assert_close(found[name].gradient, expected[name].gradient, rtol=0, atol=0)
+
+
+def test_arrivals_of_a_residual_block_are_the_same_in_place_and_by_autograd():
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(6, 1, 5, 5, generator=generator), torch.tensor([0, 1, 2, 0, 1, 2])
+    names = ["conv1", "bn1", "relu1", "conv2", "bn2", "relu2"]
+    expected, found = (arrivals(Residual(i), names, images, labels) for i in (False, True))
+    for name in names:
+        torch.testing.assert_close(found[name].input, expected[name].input, rtol=0, atol=0)
+        torch.testing.assert_close(found[name].gradient, expected[name].gradient, rtol=0, atol=0)
+    plain, returned = Residual(False), []
+    plain.bn1.register_forward_hook(lambda _module, _inputs, output: returned.append(output))
+    loss = nn.functional.cross_entropy(plain(images), labels)
+    torch.testing.assert_close(found["bn1"].gradient, *torch.autograd.grad(loss, returned))
+
+
+def test_a_passage_is_the_same_where_layers_work_in_place(examples):
+    expected, found = (passage(network(i), *examples, ["2", "5"]) for i in (False, True))
+    for attribute in ("inputs", "slopes", "arriving", "left", "survival"):
+        torch.testing.assert_close(
+            getattr(found, attribute), getattr(expected, attribute), rtol=0, atol=0
+        )
+    assert (found.inputs[0] < 0).any()
+
+
+def test_what_entered_is_kept_though_the_layer_overwrites_it(examples):
+    entered = []
+    for inplace in (False, True):
+        model = network(inplace).eval()
+        with EvaluationRecorder(model, ["2", "5"]) as recorder, torch.no_grad():
+            model(examples[0])
+        entered.append([recorder.entered(name) for name in ("2", "5")])
+    np.testing.assert_array_equal(entered[1], entered[0])
+    assert (entered[1][0] < 0).any()
+
+
+def test_examples_are_not_overwritten_by_a_model_that_works_in_place(examples):
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(8, 3))
+    images, labels = examples
+    before = images.clone()
+    passage(model, images, labels, ["0"])
+    arrivals(model, ["0"], images, labels)
+    assert torch.equal(images, before)
+    assert not images.requires_grad
+
+
+def test_layers_may_be_called_by_keyword(examples):
+    images, _ = examples
+    model = ByName()
+    with torch.no_grad():
+        expected = model.linear(images)
+    torch.testing.assert_close(
+        torch.as_tensor(entering(model, images, ["sigmoid"])["sigmoid"]), expected
+    )
+    torch.testing.assert_close(passage(model, *examples, ["sigmoid"]).inputs[0], expected)
+    torch.testing.assert_close(arrivals(model, ["sigmoid"], *examples)["sigmoid"].input, expected)
+    with EvaluationRecorder(model, ["sigmoid"]) as recorder, torch.no_grad():
+        model(images)
+    np.testing.assert_allclose(recorder.entered("sigmoid"), expected.double().numpy())
+
+
+def test_gradients_arrive_in_a_frozen_network_too(examples):
+    frozen = network().requires_grad_(False)
+    torch.testing.assert_close(
+        arrivals(frozen, ["1"], *examples)["1"].gradient,
+        arrivals(network(), ["1"], *examples)["1"].gradient,
+    )
+    torch.testing.assert_close(
+        passage(frozen, *examples, ["2", "5"]).left, passage(network(), *examples, ["2", "5"]).left
+    )
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda model, layers, x, y: entering(model, x, layers),
+        lambda model, layers, x, y: passage(model, x, y, layers),
+        lambda model, layers, x, y: arrivals(model, layers, x, y),
+    ],
+    ids=["entering", "passage", "arrivals"],
+)
+def test_what_one_pass_cannot_show_is_said_and_no_hook_stays_behind(look, examples):
+    for model, layers, error, words in (
+        (Branch(), ["not_taken"], RuntimeError, "did not call layer 'not_taken'"),
+        (Branch(), ["tanh"], RuntimeError, "layer 'tanh' is called more than once in a pass"),
+        (Branch(), ["tanh", "tanh"], RuntimeError, "layer 'tanh' is called more than once"),
+        (Branch(), [], ValueError, "layers is empty; name at least one"),
+        (torch.compile(network(), backend="eager"), ["2"], RuntimeError, "the model is compiled"),
+    ):
+        with pytest.raises(error, match=words):
+            look(model, layers, *examples)
+        assert model.training
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_gradient_that_does_not_arrive_is_said(examples):
+    """Of a view that a later layer overwrites in place, autograd has no gradient."""
+
+    class View(nn.Module):
+        """Uses a view before it is overwritten, if it is, and after."""
+
+        def __init__(self, inplace):
+            super().__init__()
+            torch.manual_seed(1)
+            self.linear, self.view = nn.Linear(8, 3), nn.Unflatten(1, (3, 1))
+            self.relu = nn.ReLU(inplace)
+
+        def forward(self, x):
+            seen = self.view(self.linear(x))
+            before = 2 * seen
+            return (before + self.relu(seen)).flatten(1)
+
+    with pytest.raises(RuntimeError, match=r"no gradient .* layer 'view'; .* overwrites in place"):
+        arrivals(View(True), ["linear", "view"], *examples)
+    assert "view" in arrivals(View(False), ["linear", "view"], *examples)
+    expected, found = (arrivals(View(i), ["linear", "relu"], *examples) for i in (False, True))
+    for name in expected:
+        torch.testing.assert_close(found[name].gradient, expected[name].gradient)
+    recurrent = nn.Sequential(nn.LSTM(8, 4), nn.Identity())
+    recurrent[1].forward = lambda output: output[0][:, :3]
+    with pytest.raises(TypeError, match="arrivals: layer '1' takes a tuple"):
+        arrivals(recurrent, ["1"], *examples)
+    with pytest.raises(RuntimeError, match="no gradient of the loss arrives at layer '0'"):
+        arrivals(recurrent, ["0"], *examples)
+
+
+def test_what_bfloat16_holds_enters_as_float32(examples):
+    model, images = network().bfloat16(), examples[0].bfloat16()
+    found = entering(model, images, ["0", "2"])
+    np.testing.assert_array_equal(found["0"], images.float().numpy())
+    assert found["2"].dtype == np.float32
+    assert layer_jacobians(model.eval(), images, "2").dtype == torch.bfloat16
 
 
 def fan(median, width):
@@ -234,6 +475,33 @@ def test_a_function_that_stays_steep_on_one_side_does_not_saturate(function):
     assert steep_interval(function) is None
 
 
+def test_a_falling_function_is_steep_where_the_rising_one_is():
+    def falling(x):
+        return -torch.tanh(x)
+
+    np.testing.assert_array_equal(steep_interval(falling), steep_interval(torch.tanh))
+
+
+def test_the_slope_of_a_constant_is_zero():
+    x = torch.randn(3)
+    weight = torch.ones(3, requires_grad=True)
+    for constant in (torch.ones_like, lambda x: weight * 1, lambda x: 0 * x + 1):
+        value, slope = value_and_slope(constant, x)
+        assert value.tolist() == [1, 1, 1]
+        assert slope.tolist() == [0, 0, 0]
+        assert not value.requires_grad
+        assert not slope.requires_grad
+
+
+def test_what_is_no_function_of_single_values_has_no_slope():
+    with pytest.raises(ValueError, match=r"of x of shape \(3,\) the function makes \(\)"):
+        value_and_slope(torch.sum, torch.randn(3))
+    with pytest.raises(ValueError, match=r"the function makes a tuple of Tensor, Tensor"):
+        value_and_slope(lambda x: (x, x), torch.randn(3))
+    with pytest.raises(ValueError, match=r"x is of torch\.int64; it must be floating point"):
+        value_and_slope(torch.tanh, torch.arange(3))
+
+
 # A gradient's way back
 
 
@@ -282,6 +550,22 @@ def test_a_passage_leaves_the_model_as_it_was(deep):
         passage(deep, torch.randn(2, 6).double(), torch.tensor([0, 1]), ["9"])
 
 
+def test_a_passage_gives_each_module_its_mode_back(deep):
+    deep[1].eval()
+    passage(deep, torch.randn(2, 6).double(), torch.tensor([0, 1]), ["1"])
+    assert [module.training for module in deep] == [True, False, True, True, True]
+
+
+def test_a_passage_needs_its_layers_in_order_and_of_single_units(deep):
+    images, labels = torch.randn(2, 6).double(), torch.tensor([0, 1])
+    for layers in (["3", "1"], ["1", "1"]):
+        with pytest.raises(ValueError, match="name each once, in the order in which they are"):
+            passage(deep, images, labels, layers)
+    maps = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 3))
+    with pytest.raises(ValueError, match=r"layer '1' has shape \(2, 2, 3, 3\); .* \(m, units\)"):
+        passage(maps, torch.randn(2, 1, 5, 5), labels, ["1"])
+
+
 def test_the_tails_of_a_normal_distribution_are_counted():
     inside = NormalDist(0, 2).cdf(3) - NormalDist(0, 2).cdf(-3)
     assert gaussian_share_beyond(3, 2) == pytest.approx(1 - inside)
@@ -301,9 +585,31 @@ def test_skewness_and_kurtosis_of_two_values_are_those_computed_by_hand():
     assert kurtosis(x).tolist() == pytest.approx([(1 - 3 * 0.1875) / 0.1875, 1.0])
 
 
-def test_a_constant_feature_has_no_shape():
-    assert skewness(torch.ones(4, 2)).isnan().all()
-    assert kurtosis(torch.ones(4, 2)).isnan().all()
+@pytest.mark.parametrize(("m", "value"), [(4, 1.0), (7, 0.1), (10, 0.3), (1000, 0.1), (3, 0.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_constant_feature_has_no_shape(m, value, dtype):
+    x = torch.full((m, 2), value, dtype=dtype)
+    assert skewness(x).isnan().all()
+    assert kurtosis(x).isnan().all()
+
+
+@pytest.mark.parametrize("moment", [skewness, kurtosis])
+def test_a_shape_has_no_unit_of_measurement_and_half_precision_is_enough(moment):
+    x = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)).square() * 50
+    expected = moment(x.double()).float()
+    torch.testing.assert_close(moment(x), expected)
+    for unit in (1e9, 1e20, 1e-25):
+        torch.testing.assert_close(moment(x * unit), expected)
+    torch.testing.assert_close(moment(x.double() * 1e200).float(), expected)
+    for narrow in (x.half(), x.bfloat16()):
+        torch.testing.assert_close(moment(narrow), moment(narrow.double()).float())
+
+
+def test_a_shape_needs_examples_and_numbers_with_fractions():
+    with pytest.raises(ValueError, match=r"skewness: x has shape \(5,\) and type torch\.int64"):
+        skewness(torch.arange(5))
+    with pytest.raises(ValueError, match=r"kurtosis: x has shape \(0, 3\)"):
+        kurtosis(torch.zeros(0, 3))
 
 
 # How far a distribution is from what it was
@@ -349,6 +655,12 @@ def test_a_shift_without_width_is_not_finite_and_shapes_must_agree():
         shift(np.zeros((4, 1)), np.zeros((3, 1)))
 
 
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")
+def test_of_no_examples_there_is_no_shift():
+    with pytest.raises(ValueError, match="no values to take percentiles of; give at least one"):
+        shift(np.zeros((0, 2)), np.zeros((0, 2)))
+
+
 def test_what_enters_layers_is_seen_in_evaluation_mode_and_nothing_stays_behind(convolutional):
     convolutional.train()
     images = torch.randn(7, 1, 5, 5)
@@ -383,6 +695,30 @@ def test_a_channel_that_does_not_vary_has_no_direction_x_hat():
     assert ones.flatten().tolist() == [3] * 4
     assert x_hat.flatten().tolist() == [0] * 4
     assert rest.flatten().tolist() == [-2, -1, 0, 3]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_constant_that_is_rounded_has_no_direction_x_hat_either(dtype):
+    x = torch.full((1000, 2), 0.1, dtype=dtype)
+    dy = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)).to(dtype) + 1
+    ones, x_hat, rest = split_gradient(x, dy)
+    assert (x_hat == 0).all()
+    torch.testing.assert_close(ones + rest, dy)
+
+
+def test_the_parts_of_a_gradient_do_not_suffer_from_a_large_mean_or_narrow_numbers():
+    generator = torch.Generator().manual_seed(0)
+    x, dy = torch.randn(64, 2, generator=generator) + 1e5, torch.randn(64, 2, generator=generator)
+    expected = split_gradient(x.double(), dy.double())
+    for part, exact in zip(split_gradient(x, dy), expected, strict=True):
+        torch.testing.assert_close(part.double(), exact, rtol=1e-5, atol=1e-6)
+    x = (50 * torch.randn(2000, 2, generator=generator)).half()  # the sum of squares is too large
+    dy = torch.randn(2000, 2, generator=generator).half()
+    expected = split_gradient(x.double(), dy.double())
+    for part, exact in zip(split_gradient(x, dy), expected, strict=True):
+        torch.testing.assert_close(part.double(), exact, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"split_gradient: .* of torch\.int64 .* floating point"):
+        split_gradient(torch.ones(3, 2, dtype=torch.int64), torch.ones(3, 2, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(("x", "dy"), [((4,), (4,)), ((4, 2), (4, 3))])
@@ -504,6 +840,23 @@ def test_layer_jacobians_need_a_linear_layer_and_statistics(deep):
         layer_jacobians(bare, images, "2")
 
 
+@pytest.mark.parametrize("place", [1, 4])
+@pytest.mark.parametrize(
+    "other", [BatchRenorm, nn.SyncBatchNorm, nn.LayerNorm, lambda width: nn.GroupNorm(1, width)]
+)
+def test_layer_jacobians_do_not_take_an_unknown_normalization_for_none(place, other):
+    model = normalized_network(BatchNorm1d)
+    model[place] = other(model[place].num_features).double()
+    with pytest.raises(ValueError, match=r"the Jacobian of \w+\(.* beside '2' is not known"):
+        layer_jacobians(model.eval(), torch.randn(3, 6).double(), "2")
+
+
+def test_layer_jacobians_need_their_layers_side_by_side():
+    blocks = nn.Sequential(nn.Sequential(nn.Linear(6, 5), nn.ReLU()), nn.Linear(5, 3))
+    with pytest.raises(ValueError, match=r"'0\.1' is inside a block"):
+        layer_jacobians(blocks, torch.randn(2, 6), "0.1")
+
+
 def test_a_weight_gradient_is_its_common_and_its_differing_part():
     generator = torch.Generator().manual_seed(0)
     layer = nn.Linear(6, 4).double()
@@ -542,3 +895,10 @@ def test_among_mates_needs_a_mate():
         probes.among_mates(
             BatchNorm1d(2), torch.zeros(2), torch.zeros(5, 2), 1, 1, torch.Generator()
         )
+    for example, others, draws in (
+        (torch.zeros(2), torch.zeros(5, 2), 0),
+        (torch.zeros(2), torch.zeros(0, 2), 1),
+        (torch.zeros(1, 2), torch.zeros(5, 2), 1),
+    ):
+        with pytest.raises(ValueError, match=r"among_mates: draws is .*give at least 1 draw"):
+            probes.among_mates(BatchNorm1d(2), example, others, 3, draws, torch.Generator())

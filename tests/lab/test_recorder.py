@@ -140,6 +140,13 @@ def test_units_of_a_network_that_diverged_are_neither_dead_nor_alive():
     assert np.isnan(recorder.layer("1").dead).all()
 
 
+def test_of_no_examples_it_cannot_be_told_whether_a_unit_is_dead():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with Recorder(model, every=1) as recorder:
+        model(torch.zeros(0, 4)).sum().backward()
+    assert np.isnan(recorder.layer("1").dead).all()
+
+
 def test_a_feature_map_is_dead_if_it_is_zero_at_every_position_of_every_example():
     model = nn.Sequential(nn.ReLU())
     x = -torch.ones(2, 5, 3, 3, requires_grad=True)
@@ -610,6 +617,13 @@ def test_what_cannot_be_recorded_is_said_at_once():
         Recorder(nn.ReLU())
     with pytest.raises(ValueError, match="every is 0; it must be at least 1"):
         Recorder(model, every=0)
+    with pytest.raises(ValueError, match=r"every is 2\.5; it must be .* a whole number"):
+        Recorder(model, every=2.5)
+    with pytest.raises(ValueError, match=r"passes_per_step is 2\.0; it must be"):
+        Recorder(model, passes_per_step=2.0)
+    with pytest.raises(ValueError, match=r"max_records is 2\.0; it must be an even number"):
+        Recorder(model, max_records=2.0)
+    Recorder(model, every=np.int64(2))
     with pytest.raises(ValueError, match="passes_per_step is 0"):
         Recorder(model, passes_per_step=0)
     with pytest.raises(ValueError, match="max_records is 7; it must be an even number"):
@@ -777,6 +791,16 @@ def test_the_state_of_a_recorder_with_other_settings_is_refused(options):
     model = perceptron()
     with pytest.raises(ValueError, match=f"saved with {next(iter(options))} = .* make it with the"):
         Recorder(model, **options).load_state_dict(Recorder(model).state_dict())
+
+
+def test_what_is_no_state_is_refused_and_changes_nothing():
+    model = perceptron()
+    with Recorder(model, every=1) as recorder:
+        train(model, 2, *a_batch(4, 5))
+    for state in ({}, {"layers": ["1"], "max_records": 256, "passes_per_step": 1}):
+        with pytest.raises(ValueError, match=r"the state has no .*give what `state_dict`"):
+            recorder.load_state_dict(state)
+    assert recorder.steps == [0, 1]
 
 
 def test_a_network_with_many_layers_keeps_a_few_hundred_numbers_of_each():
