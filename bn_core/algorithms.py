@@ -12,11 +12,14 @@ autograd, with the gradient in its compact form. The tests hold each against the
 against torch.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 class Cache(NamedTuple):
@@ -35,22 +38,26 @@ class Cache(NamedTuple):
 def batch_norm_forward(
     x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5
 ) -> tuple[Tensor, Cache]:
-    """Normalize a mini-batch, line by line as Algorithm 1 does.
+    """Normalize a mini-batch, line by line as Algorithm 1 does, in the type of x.
+
+    A half precision is computed in half precision here, so sums round and large values overflow;
+    `batch_norm` widens it to float32.
 
     Args:
         x: mini-batch, (m, d) or (m, d, ...); floating point, at least 2 values per channel.
         gamma: scale, (d,).
         beta: shift, (d,).
-        eps: added to the variance, inside the root; positive.
+        eps: added to the variance, inside the root; positive and finite.
 
     Returns:
         y of x's shape, and the cache that `batch_norm_backward` takes.
 
     Raises:
         ValueError: x has fewer than 2 axes or 2 values per channel (one value has no variance),
-            gamma or beta is not (d,) or on another device than x, or eps is not positive.
-        TypeError: x is not floating point, or the dtype of gamma or beta does not go with it: it
-            must be x's, or float32 where x is a half precision.
+            gamma or beta is not (d,) or on another device than x, or eps is not positive in x's
+            type (float32 for a half precision) or not finite.
+        TypeError: x is not a tensor of floating point, gamma or beta is not a tensor, or its dtype
+            does not go with x: it must be x's, or float32 where x is a half precision.
 
     Source: Ioffe & Szegedy (2015), Algorithm 1.
     """
@@ -119,19 +126,19 @@ def batch_norm_inference(
     Args:
         x: (m, d) or (m, d, ...), any m, one example included.
         mean: population mean E[x], (d,).
-        var: population variance Var[x], (d,); not negative.
+        var: population variance Var[x], (d,); not negative, which is not checked.
         gamma: scale, (d,); without it, 1.
         beta: shift, (d,); without it, 0.
-        eps: added to the variance, inside the root; positive.
+        eps: added to the variance, inside the root; positive and finite.
 
     Returns:
         y of x's shape and dtype. An example's y does not depend on the other examples.
 
     Raises:
         ValueError: x has fewer than 2 axes, one of the others is not (d,) or on another device, or
-            eps is not positive.
-        TypeError: x is not floating point, or the dtype of one of the others does not go with it:
-            it must be x's, or float32 where x is a half precision.
+            eps is not positive in the type it computes in, or not finite.
+        TypeError: x is not a tensor of floating point, one of the others is not a tensor, or its
+            dtype does not go with x: it must be x's, or float32 where x is a half precision.
 
     Source: Ioffe & Szegedy (2015), Algorithm 2, line 11.
     """
@@ -157,16 +164,16 @@ def batch_norm(
 
         dx = gamma / sqrt(var + eps) * (dy - mean(dy) - x_hat * mean(dy * x_hat)),
 
-    exact for every eps. It can be differentiated again, compiled (`torch.compile`) and transformed
-    (`torch.func.grad`, `torch.func.vmap`). Half precisions are computed in float32 and returned as
-    they came; the memory format of x is kept.
+    exact for every eps. It can be differentiated again and forward (`torch.func.hessian`), compiled
+    (`torch.compile`) and transformed (`torch.func.grad`, `torch.func.vmap`). Half precisions are
+    computed in float32 and returned as they came; the memory format of x is kept.
 
     Args:
         x: mini-batch, (m, d) or (m, d, ...); floating point, at least 2 values per channel. An
             empty batch gives an empty y.
         gamma: scale, (d,); without it, 1.
         beta: shift, (d,); without it, 0.
-        eps: added to the variance, inside the root; positive.
+        eps: added to the variance, inside the root; positive and finite.
 
     Returns:
         y of x's shape and dtype.
@@ -212,15 +219,15 @@ def normalize(x: Tensor, axes: Sequence[int], eps: float = 1e-5) -> Tensor:
     Args:
         x: any shape; floating point.
         axes: the axes to average over, at least one.
-        eps: added to the biased variance, inside the root; positive.
+        eps: added to the biased variance, inside the root; positive and finite.
 
     Returns:
         x_hat of x's shape and dtype; differentiable twice.
 
     Raises:
         ValueError: axes is empty, repeats an axis or names one that x does not have; or eps is not
-            positive.
-        TypeError: x is not floating point.
+            positive in the type it computes in, or not finite.
+        TypeError: x is not a tensor of floating point, or axes not a sequence of whole numbers.
 
     Source: Ioffe & Szegedy (2015), Algorithm 1, lines 1 to 3, over any axes.
     """
@@ -234,7 +241,7 @@ def normalize_rms(x: Tensor, axes: Sequence[int], eps: float = 1e-5) -> Tensor:
     Args:
         x: any shape; floating point.
         axes: the axes to average over, at least one.
-        eps: added to the mean square, inside the root; positive.
+        eps: added to the mean square, inside the root; positive and finite.
 
     Returns:
         x / sqrt(mean(x^2) + eps) of x's shape and dtype; differentiable twice.
@@ -262,7 +269,7 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         ValueError: x has fewer than 2 axes.
-        TypeError: x is not floating point.
+        TypeError: x is not a tensor of floating point.
 
     Source: Ioffe & Szegedy (2015), Algorithm 1, lines 1 and 2.
     """
@@ -276,13 +283,13 @@ def population_variance(var: Tensor, m: int) -> Tensor:
 
     Args:
         var: biased variance of m independent values, any shape.
-        m: number of values the variance is of; at least 2.
+        m: number of values the variance is of, a whole number; at least 2.
 
     Returns:
         m / (m - 1) * var. Average it over mini-batches for Algorithm 2's Var[x].
 
     Raises:
-        ValueError: m < 2.
+        ValueError: m < 2. Nothing else about m is checked.
 
     Source: Ioffe & Szegedy (2015), section 3.1 and Algorithm 2, line 10.
     """
@@ -328,7 +335,7 @@ class _Normalize(torch.autograd.Function):
         if dy is None:  # nothing depends on y
             return (None,) * 5
         x, gamma, mu, rest, var = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or _in_forward_mode():  # it may be differentiated again
             dx, dgamma, dbeta = _gradient(dy, x, gamma, ctx.axes, ctx.eps)
         else:
             m = _count(x, mu)
@@ -394,7 +401,36 @@ def _normalize(
     x: Tensor, gamma: Tensor | None, beta: Tensor | None, axes: list[int], eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`_Normalize` with its types: y, mu, what rounding left of mu, and var."""
+    if _in_forward_mode():
+        return _composed(x, gamma, beta, axes, eps)
     return _Normalize.apply(x, gamma, beta, axes, eps)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _in_forward_mode() -> bool:
+    """Whether tensors may carry tangents: within `torch.func.jvp`, `jacfwd` or a dual level."""
+    return forward_ad._current_level >= 0
+
+
+def _composed(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, axes: list[int], eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `_Normalize` computes, of operations that torch differentiates forward as well.
+
+    A `jvp` of its own would not do: torch.compile refuses a function that has one, and a second
+    derivative forward over forward loses a part of it (torch 2.13).
+    """
+    wide = x.to(_statistics_dtype(x))
+    mu = wide.mean(axes, keepdim=True)
+    deviations = wide - mu
+    rest = deviations.mean(axes, keepdim=True)
+    deviations = deviations - rest
+    var = deviations.square().mean(axes, keepdim=True)
+    y = deviations * torch.rsqrt(var + eps)
+    if gamma is not None:
+        y = y * gamma
+    if beta is not None:
+        y = y + beta
+    return y.to(x.dtype), mu.detach(), rest.detach(), var.detach()
 
 
 def _moments(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -460,25 +496,35 @@ def _statistics_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _check_input(function: str, x: Tensor, eps: float = 1.0) -> None:
+def _check_floating(function: str, x: object) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{function}: x is of type {type(x).__name__}; it must be a tensor. Use "
+            "torch.as_tensor(x)."
+        )
     if not x.is_floating_point():
         raise TypeError(
             f"{function}: x has dtype {x.dtype}; statistics need floating point. Use x.float()."
         )
+
+
+def _check_input(function: str, x: Tensor, eps: float = 1.0) -> None:
+    _check_floating(function, x)
     if x.dim() < 2:
         raise ValueError(
             f"{function}: x has shape {tuple(x.shape)}; the channel axis is axis 1, so x must be "
             "(m, d) or (m, d, ...). Use x.unsqueeze(0) for a batch of one, x.unsqueeze(1) for one "
             "channel."
         )
-    _check_eps(function, eps)
+    _check_eps(function, x, eps)
 
 
-def _check_eps(function: str, eps: float) -> None:
-    if not eps > 0:
+def _check_eps(function: str, x: Tensor, eps: float) -> None:
+    dtype = _statistics_dtype(x)
+    if not torch.finfo(dtype).tiny <= eps < math.inf:
         raise ValueError(
             f"{function}: eps is {eps}; it keeps the root away from zero, so it must be positive "
-            "(1e-5 is usual)"
+            f"in {dtype}, and finite (1e-5 is usual)"
         )
 
 
@@ -494,22 +540,37 @@ def _check_batch(function: str, x: Tensor, eps: float) -> None:
 
 def _check_axes(function: str, x: Tensor, axes: Sequence[int], eps: float) -> list[int]:
     """The axes, counted from the front."""
-    if not x.is_floating_point():
+    _check_floating(function, x)
+    _check_eps(function, x, eps)
+    if not isinstance(axes, Collection) or not all(_is_whole(axis) for axis in axes):
         raise TypeError(
-            f"{function}: x has dtype {x.dtype}; statistics need floating point. Use x.float()."
+            f"{function}: axes is {axes!r}; it must be a sequence of whole numbers, such as [0]"
         )
-    _check_eps(function, eps)
     counted = [axis + x.dim() if axis < 0 else axis for axis in axes]
     if not counted or len(set(counted)) < len(counted) or not set(counted) <= set(range(x.dim())):
         raise ValueError(
-            f"{function}: axes is {list(axes)}; x has shape {tuple(x.shape)}, so axes must be one "
-            f"or more different numbers from {-x.dim()} to {x.dim() - 1}"
+            f"{function}: axes is {list(axes)}; x has shape {tuple(x.shape)}, "
+            + (
+                f"so axes must be one or more different numbers from {-x.dim()} to {x.dim() - 1}"
+                if x.dim()
+                else "no axis to average over. Use x.unsqueeze(0)"
+            )
         )
     return counted
 
 
-def _per_channel(function: str, name: str, value: Tensor, x: Tensor) -> Tensor:
+def _is_whole(value: object) -> bool:
+    """Whether it is an integer, Python's or NumPy's."""
+    return not isinstance(value, bool) and isinstance(value, Integral)
+
+
+def _per_channel(function: str, name: str, value: object, x: Tensor) -> Tensor:
     """Shape a (d,) tensor so that it broadcasts with x along the channel axis."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{function}: {name} is of type {type(value).__name__}; it must be a tensor, "
+            f"({x.shape[1]},). Use torch.as_tensor({name})"
+        )
     if value.shape != (x.shape[1],):
         raise ValueError(
             f"{function}: {name} has shape {tuple(value.shape)}, but x has {x.shape[1]} channels "

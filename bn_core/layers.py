@@ -17,11 +17,22 @@ RMSNorm        the last axes, say d, p, q          example; the mean is taken to
 Only batch normalization averages over examples. So it alone needs a batch to train on and
 population statistics to be evaluated with, and it has two relatives of its own: GhostBatchNorm
 averages over a part of the batch, BatchRenorm corrects the batch's statistics towards the running
-ones. BatchNorm1d, 2d and 3d are drop-in for torch.nn's: same constructor, state and behaviour. The
-others have torch's parameters and state too, where torch has the layer.
+ones. BatchNorm1d, 2d and 3d are drop-in for torch.nn's: same constructor, state and behaviour, but
+that an eps of 0 and a momentum outside [0, 1] are refused. The others have torch's parameters and
+state too, where torch has the layer.
+
+Drop-in does not mean that torch takes the layers for its own. Tools that look for the classes of
+torch.nn pass over them without a word: `torch.optim.swa_utils.update_bn`,
+`torch.func.replace_all_batch_norm_modules_` and `SyncBatchNorm.convert_sync_batchnorm`. And
+`torch.fx.symbolic_trace` and `torch.jit.script` refuse them, as the checks of the input are Python.
+For these tools make torch's layers of ours with `bn_core.surgery.convert(model, to_torch)`; in
+place of `update_bn` there is `bn_core.surgery.recalibrate`. `torch.compile`, `torch.export` and
+`torch.func` take the layers as they are.
 """
 
-from collections.abc import Container, Sequence
+import math
+from collections.abc import Container, Iterable, Sequence
+from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
@@ -48,6 +59,9 @@ class Normalization(nn.Module):
     A layer names its axes in `axes`. Its `weight` and `bias` are None where it learns none.
     """
 
+    # torch's layer of the name leaves its output contiguous even if the input is channels last.
+    _contiguous: ClassVar[bool] = False
+
     eps: float | None
     weight: nn.Parameter | None
     bias: nn.Parameter | None
@@ -65,8 +79,8 @@ class Normalization(nn.Module):
         """Normalize, scale and shift; returns y of the input's shape and type."""
         self._check_input(input)
         x_hat = self.normalized(input)
-        y = self._scale_and_shift(x_hat)
-        return _laid_out(y.to(input.dtype))
+        y = self._scale_and_shift(x_hat).to(input.dtype)
+        return y.contiguous() if self._contiguous else _laid_out(y)
 
     def reset_parameters(self) -> None:
         """Start again: weight 1, bias 0."""
@@ -95,6 +109,11 @@ class Normalization(nn.Module):
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(
+                f"{type(self).__name__}: dtype is {dtype}; it must be a floating-point type, such "
+                "as torch.float32"
+            )
         for name, wanted in (("weight", weight), ("bias", weight and bias)):
             parameter = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
             self.register_parameter(name, parameter if wanted else None)
@@ -134,7 +153,7 @@ class BatchNorm(Normalization):
         super().__init__()
         name = type(self).__name__
         _check_count(name, "num_features", num_features)
-        _check_eps(name, eps)
+        _check_eps(name, eps, dtype)
         _check_momentum(name, momentum)
         self.num_features = num_features
         self.eps = eps
@@ -191,12 +210,10 @@ class BatchNorm(Normalization):
     def reset_running_stats(self) -> None:
         """Forget every batch seen: mean 0, variance 1, count 0."""
         if self.track_running_stats:
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            assert self.num_batches_tracked is not None
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-            self.num_batches_tracked.zero_()
+            start = ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0))
+            for buffer, value in start:
+                if buffer is not None:  # the buffers that are there decide, as in `forward`
+                    buffer.fill_(value)
 
     def reset_parameters(self) -> None:
         """Start again: weight 1, bias 0, no batch seen."""
@@ -229,7 +246,12 @@ class BatchNorm(Normalization):
         own = self.weight if self.weight is not None else self.running_mean
         _check_rank(name, x, self._ranks, self._shapes)
         _check_channels(name, x, "num_features", self.num_features)
-        _check_dtype(name, x, own)
+        _check_dtype_and_device(name, x, own)
+        if (self.running_mean is None) != (self.running_var is None):
+            raise ValueError(
+                f"{name}: one of running_mean and running_var is None and the other is not; the "
+                "layer needs both, or neither to use the batch's own statistics"
+            )
 
     def _load_from_state_dict(
         self,
@@ -259,7 +281,7 @@ class BatchNorm1d(BatchNorm):
 
     Args:
         num_features: number of channels d.
-        eps: added to the variance, inside the root; positive.
+        eps: added to the variance, inside the root; positive and finite.
         momentum: weight of the newest batch in the running statistics, in [0, 1]; None for the
             plain average over all batches so far. Keras's momentum is 1 minus this one.
         affine: learn gamma (`weight`, starts at 1) and beta (`bias`, starts at 0).
@@ -270,10 +292,12 @@ class BatchNorm1d(BatchNorm):
         bias: with affine, learn beta too.
 
     Raises:
-        ValueError: num_features or eps is not positive, momentum is not in [0, 1]; and from
-            `forward`: the input has the wrong shape, or there is one value per channel and it would
-            have to be normalized with its own statistics.
-        TypeError: from `forward`: the input's type does not go with the layer's.
+        ValueError: num_features or eps is not positive, eps is not finite, momentum is not in
+            [0, 1]; and from `forward`: the input has the wrong shape or is on another device, there
+            is one value per channel and it would have to be normalized with its own statistics, or
+            one of `running_mean` and `running_var` has been set to None.
+        TypeError: num_features is not a whole number or dtype not of floating point; and from
+            `forward`: the input's type does not go with the layer's.
 
     Source: Ioffe & Szegedy (2015), Algorithms 1 and 2, with the moving averages that section 3.1
     suggests in place of Algorithm 2's second pass over the data.
@@ -399,7 +423,7 @@ class BatchRenorm(Normalization):
 
     Args:
         num_features: number of channels d; inputs are (m, d) or (m, d, ...).
-        eps: added to the variance, inside the root; positive.
+        eps: added to the variance, inside the root; positive and finite.
         momentum: weight of the newest batch in the running statistics, the paper's alpha, in
             [0, 1]; None for the plain average.
         affine: learn gamma (`weight`) and beta (`bias`).
@@ -438,7 +462,7 @@ class BatchRenorm(Normalization):
         super().__init__()
         name = type(self).__name__
         _check_count(name, "num_features", num_features)
-        _check_eps(name, eps)
+        _check_eps(name, eps, dtype)
         _check_momentum(name, momentum)
         self.num_features = num_features
         self.eps = eps
@@ -502,7 +526,7 @@ class BatchRenorm(Normalization):
         self._check_bounds()
         _check_values_per_channel(type(self).__name__, x)
         with torch.no_grad():
-            mu_batch, var_batch = batch_statistics(x)
+            mu_batch, var_batch = batch_statistics(x.detach())  # no_grad leaves forward mode on
             sigma_batch = torch.sqrt(var_batch + self.eps)
             r = (sigma_batch / self.running_std).clamp(1 / self.r_max, self.r_max)
             d = ((mu_batch - self.running_mean) / self.running_std).clamp(-self.d_max, self.d_max)
@@ -536,7 +560,7 @@ class BatchRenorm(Normalization):
         name = type(self).__name__
         _check_rank(name, x, _WITH_CHANNELS, "(m, d) or (m, d, ...)")
         _check_channels(name, x, "num_features", self.num_features)
-        _check_dtype(name, x, self.running_mean)
+        _check_dtype_and_device(name, x, self.running_mean)
 
 
 class InstanceNorm(Normalization):
@@ -547,19 +571,21 @@ class InstanceNorm(Normalization):
 
     Args:
         num_features: number of channels d.
-        eps: added to the variance, inside the root; positive.
+        eps: added to the variance, inside the root; positive and finite.
         affine: learn a scale and a shift per channel (`weight` and `bias`).
         device: where the tensors live.
         dtype: their floating-point type.
         bias: with affine, learn the shift too.
 
     Raises:
-        ValueError: num_features or eps is not positive; and from `forward`: the input has the wrong
-            shape, or a single position.
-        TypeError: from `forward`: the input's type does not go with the layer's.
+        ValueError: as `BatchNorm1d` of num_features and eps; and from `forward`: the input has the
+            wrong shape or a single position, or is on another device.
+        TypeError: as `BatchNorm1d`.
 
     Source: Ulyanov, Vedaldi & Lempitsky (2016), "Instance Normalization", arXiv:1607.08022.
     """
+
+    _contiguous = True
 
     eps: float
 
@@ -576,7 +602,7 @@ class InstanceNorm(Normalization):
         super().__init__()
         name = type(self).__name__
         _check_count(name, "num_features", num_features)
-        _check_eps(name, eps)
+        _check_eps(name, eps, dtype)
         self.num_features = num_features
         self.eps = eps
         self.affine = affine
@@ -598,7 +624,7 @@ class InstanceNorm(Normalization):
         name = type(self).__name__
         _check_rank(name, x, _WITH_POSITIONS, "(m, d, l) or (m, d, p, q, ...)")
         _check_channels(name, x, "num_features", self.num_features)
-        _check_dtype(name, x, self.weight)
+        _check_dtype_and_device(name, x, self.weight)
         if x.shape[2:].numel() == 1:
             raise ValueError(
                 f"{name}: input has shape {tuple(x.shape)}; each channel of each example has 1 "
@@ -617,17 +643,17 @@ class GroupNorm(Normalization):
     Args:
         num_groups: number of groups G; a divisor of num_channels.
         num_channels: number of channels d.
-        eps: added to the variance, inside the root; positive.
+        eps: added to the variance, inside the root; positive and finite.
         affine: learn a scale and a shift per channel (`weight` and `bias`).
         device: where the tensors live.
         dtype: their floating-point type.
         bias: with affine, learn the shift too.
 
     Raises:
-        ValueError: num_groups does not divide num_channels, or one of them or eps is not positive;
-            and from `forward`: the input has the wrong shape, or a single example with one value
-            per group.
-        TypeError: from `forward`: the input's type does not go with the layer's.
+        ValueError: num_groups does not divide num_channels, one of them or eps is not positive, or
+            eps is not finite; and from `forward`: the input has the wrong shape, is a single
+            example with one value per group, or is on another device.
+        TypeError: as `BatchNorm1d`, of num_groups and num_channels.
 
     Source: Wu & He (2018), "Group Normalization", arXiv:1803.08494.
     """
@@ -649,7 +675,7 @@ class GroupNorm(Normalization):
         name = type(self).__name__
         _check_count(name, "num_groups", num_groups)
         _check_count(name, "num_channels", num_channels)
-        _check_eps(name, eps)
+        _check_eps(name, eps, dtype)
         if num_channels % num_groups != 0:
             raise ValueError(
                 f"{name}: num_channels is {num_channels}, which num_groups = {num_groups} does not "
@@ -682,7 +708,7 @@ class GroupNorm(Normalization):
         name = type(self).__name__
         _check_rank(name, x, _WITH_CHANNELS, "(m, d) or (m, d, ...)")
         _check_channels(name, x, "num_channels", self.num_channels)
-        _check_dtype(name, x, self.weight)
+        _check_dtype_and_device(name, x, self.weight)
         if x.numel() == self.num_groups:
             raise ValueError(
                 f"{name}: input has shape {tuple(x.shape)}; each of the {self.num_groups} groups "
@@ -696,19 +722,22 @@ class LayerNorm(Normalization):
     Args:
         normalized_shape: lengths of the axes to average over, the last ones of the input; a number
             for the last axis alone.
-        eps: added to the variance, inside the root; positive.
+        eps: added to the variance, inside the root; positive and finite.
         elementwise_affine: learn a scale and a shift (`weight` and `bias`) of that shape.
         bias: with elementwise_affine, learn the shift too.
         device: where the tensors live.
         dtype: their floating-point type.
 
     Raises:
-        ValueError: normalized_shape is empty or has a length below 1, or eps is not positive; and
-            from `forward`: the input's last axes are not normalized_shape.
-        TypeError: from `forward`: the input's type does not go with the layer's.
+        ValueError: normalized_shape is empty or has a length below 1, or eps is not positive or
+            not finite; and from `forward`: the input's last axes are not normalized_shape, or it is
+            on another device.
+        TypeError: as `BatchNorm1d`, of normalized_shape.
 
     Source: Ba, Kiros & Hinton (2016), "Layer Normalization", arXiv:1607.06450.
     """
+
+    _contiguous = True
 
     def __init__(
         self,
@@ -721,7 +750,7 @@ class LayerNorm(Normalization):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        _check_eps(name, eps)
+        _check_eps(name, eps, dtype)
         self.normalized_shape = _shape_of(name, normalized_shape)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
@@ -744,7 +773,7 @@ class LayerNorm(Normalization):
 
     def _check_input(self, x: Tensor) -> None:
         _check_last_axes(type(self).__name__, x, self.normalized_shape)
-        _check_dtype(type(self).__name__, x, self.weight)
+        _check_dtype_and_device(type(self).__name__, x, self.weight)
 
 
 class RMSNorm(LayerNorm):
@@ -753,8 +782,9 @@ class RMSNorm(LayerNorm):
     Args:
         normalized_shape: lengths of the axes to average over, the last ones of the input; a number
             for the last axis alone.
-        eps: added to the mean square, inside the root; positive. None for `torch.finfo(dtype).eps`
-            of the type it computes in, the input's or, for half precisions, float32.
+        eps: added to the mean square, inside the root; positive and finite. None for
+            `torch.finfo(dtype).eps` of the type it computes in, the input's or, for half
+            precisions, float32.
         elementwise_affine: learn a scale (`weight`) of that shape; there is no shift.
         device: where the tensors live.
         dtype: their floating-point type.
@@ -765,6 +795,8 @@ class RMSNorm(LayerNorm):
 
     Source: Zhang & Sennrich (2019), "Root Mean Square Layer Normalization", arXiv:1910.07467.
     """
+
+    _contiguous = False
 
     def __init__(
         self,
@@ -823,7 +855,15 @@ def _accumulator(dtype: torch.dtype) -> torch.dtype:
 
 
 def _shape_of(layer: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    lengths = (
+        tuple(normalized_shape) if isinstance(normalized_shape, Iterable) else (normalized_shape,)
+    )
+    if not all(isinstance(length, Integral) for length in lengths):
+        raise TypeError(
+            f"{layer}: normalized_shape is {normalized_shape!r}; it must be a whole number or a "
+            "sequence of them"
+        )
+    shape = tuple(int(length) for length in lengths)
     if not shape or min(shape) < 1:
         raise ValueError(
             f"{layer}: normalized_shape is {normalized_shape}; it must be the lengths of the last "
@@ -832,14 +872,19 @@ def _shape_of(layer: str, normalized_shape: int | Sequence[int]) -> tuple[int, .
     return shape
 
 
-def _check_count(layer: str, name: str, value: int) -> None:
-    if value < 1:
+def _check_count(layer: str, name: str, value: object) -> None:
+    if not isinstance(value, Integral):
+        raise TypeError(f"{layer}: {name} is {value!r}; it must be a whole number, at least 1")
+    if int(value) < 1:
         raise ValueError(f"{layer}: {name} is {value}; it must be at least 1")
 
 
-def _check_eps(layer: str, eps: float) -> None:
-    if not eps > 0:
-        raise ValueError(f"{layer}: eps is {eps}; it must be positive (1e-5 is usual)")
+def _check_eps(layer: str, eps: float, dtype: torch.dtype | None) -> None:
+    wide = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
+    if not torch.finfo(wide).tiny <= eps < math.inf:
+        raise ValueError(
+            f"{layer}: eps is {eps}; it must be positive in {wide}, and finite (1e-5 is usual)"
+        )
 
 
 def _check_momentum(layer: str, momentum: float | None) -> None:
@@ -850,7 +895,16 @@ def _check_momentum(layer: str, momentum: float | None) -> None:
         )
 
 
+def _check_tensor(layer: str, x: object) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{layer}: input is of type {type(x).__name__}; it must be a tensor. Use "
+            "torch.as_tensor(input)"
+        )
+
+
 def _check_rank(layer: str, x: Tensor, ranks: Container[int], shapes: str) -> None:
+    _check_tensor(layer, x)
     if x.dim() not in ranks:
         raise ValueError(
             f"{layer}: input has shape {tuple(x.shape)}; it must be {shapes}, with the channels on "
@@ -876,6 +930,7 @@ def _check_values_per_channel(layer: str, x: Tensor) -> None:
 
 
 def _check_last_axes(layer: str, x: Tensor, normalized_shape: tuple[int, ...]) -> None:
+    _check_tensor(layer, x)
     if x.shape[-len(normalized_shape) :] != normalized_shape:
         raise ValueError(
             f"{layer}: input has shape {tuple(x.shape)}, the layer has normalized_shape = "
@@ -883,8 +938,8 @@ def _check_last_axes(layer: str, x: Tensor, normalized_shape: tuple[int, ...]) -
         )
 
 
-def _check_dtype(layer: str, x: Tensor, own: Tensor | None) -> None:
-    """Refuse an x whose type does not go with the layer's own tensors, of which own is one."""
+def _check_dtype_and_device(layer: str, x: Tensor, own: Tensor | None) -> None:
+    """Refuse an x that does not go with the layer's own tensors, of which own is one."""
     if not x.is_floating_point():
         raise TypeError(
             f"{layer}: input has dtype {x.dtype}; statistics need floating point. Use input.float()"
@@ -893,4 +948,9 @@ def _check_dtype(layer: str, x: Tensor, own: Tensor | None) -> None:
         raise TypeError(
             f"{layer}: input has dtype {x.dtype}, the layer has {own.dtype}; use "
             f"input.to({own.dtype}) or layer.to({x.dtype})"
+        )
+    if own is not None and own.device != x.device:
+        raise ValueError(
+            f"{layer}: input is on {x.device}, the layer is on {own.device}; use "
+            f"input.to('{own.device}') or layer.to('{x.device}')"
         )

@@ -16,6 +16,8 @@ takes one.
 
 import contextlib
 import copy
+import functools
+import itertools
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -93,9 +95,9 @@ def population_statistics(
     Raises:
         TypeError: batches is an iterator such as a generator, which can be gone through once, or a
             tensor; or a batch is neither a tensor nor a sequence that starts with one.
-        ValueError: the model has no batch normalization or has lazy layers, there are no examples,
-            a layer runs twice in a forward pass, the order of the layers or the number of examples
-            changes, or what enters a layer is not finite.
+        ValueError: the model has no batch normalization, or has lazy layers or tensors on the meta
+            device; there are no examples, a layer runs twice in a forward pass, the order of the
+            layers or the number of examples changes, or what enters a layer is not finite.
 
     Source: Ioffe & Szegedy (2015), Algorithm 2, lines 7 to 10. The paper averages over mini-batches
     of one size, in the network that still normalizes with each batch's own statistics; this is
@@ -156,13 +158,15 @@ def fold(model: nn.Module, example: Batch) -> Folded:
 
     A normalization is folded if that changes nothing but rounding: it has fixed statistics; what
     enters it is the output of one Linear, Conv1d/2d/3d or ConvTranspose1d/2d/3d, which nothing else
-    uses; both run once; and its channels are that layer's outputs, not another axis of the same
-    length. Otherwise it stays, with the reason in `kept`. A layer between the two, even Dropout,
-    prevents folding; only `nn.Identity` does not.
+    uses; both run once; its channels are that layer's outputs, not another axis of the same length;
+    and the forward pass reads nothing of it that an identity has not, such as its num_features.
+    Otherwise it stays, with the reason in `kept`. A layer between the two, even Dropout, prevents
+    folding; only `nn.Identity` does not.
 
     Args:
         model: any module that `torch.fx` can trace. Parts of it that have no batch normalization
-            in them need not be traceable.
+            in them need not be traceable. What `torch.compile` made is folded as it was before;
+            compile the result.
         example: a batch of one example or more, of the shape that the model is meant for. The
             model is run on it, for the shapes inside.
 
@@ -172,39 +176,21 @@ def fold(model: nn.Module, example: Batch) -> Folded:
 
     Raises:
         TypeError: example is neither a tensor nor a sequence that starts with one.
-        ValueError: `torch.fx` cannot trace the model; the model has lazy layers; or its forward
-            pass reaches a normalization past the module tree, through a plain list, say.
+        ValueError: `torch.fx` cannot trace the model; the model has lazy layers, tensors on the
+            meta device or, in a part made by `torch.jit`, batch normalization; or its forward pass
+            reaches a normalization past the module tree, through a plain list, say.
 
     Source: Ioffe & Szegedy (2015), Algorithm 2, line 11: the two numbers per channel.
     """
-    _refuse_lazy("fold", model)
+    _refuse_without_values("fold", model)
+    _refuse_scripted("fold", model)
     x = _input_of("fold", "example", example)
-    # In a Sequential the model itself has a place in the tree too, and is called with x alone.
-    holder = nn.Sequential(copy.deepcopy(model)).eval()
-    flow = _Dataflow(holder, x)
-    folded: dict[str, str] = {}
-    kept: dict[str, str] = {}
-    for norm in flow.norms:
-        layer = flow.layer_before(norm)
-        if not isinstance(layer, str):
-            layer = _merge(layer, norm) or layer
-        if isinstance(layer, str):
-            kept[flow.name[norm]] = layer
-        else:
-            folded[flow.name[norm]] = flow.name[layer]
-            flow.gone[norm] = nn.Identity().eval()
-    _replace(holder, flow.gone)
-    for module, runs in _run(holder, x, flow.gone)[0].items():
-        if runs:
-            raise ValueError(
-                f"fold: the forward of {type(model).__name__} calls {_called(flow.name[module])} "
-                "through a reference that is not a submodule, such as a plain list, where it "
-                "cannot be replaced; call it as self.name or keep it in an nn.ModuleList"
-            )
-    for node in flow.graph.nodes:
-        if node.target in (torch.batch_norm, nn.functional.batch_norm):
-            kept[f"{node.name} (function)"] = "is a function call, not a module"
-    return Folded(holder[0], folded, kept)
+    read: dict[str, str] = {}
+    while True:
+        result, found = _fold(model, x, read)
+        if not found:
+            return result
+        read |= found
 
 
 def convert(
@@ -227,17 +213,33 @@ def convert(
             normalization of every kind, torch's or ours.
 
     Returns:
-        The copy. A new layer has the mode of the old one, its device and its floating-point type;
-        hooks of the old layer are not carried over.
+        The copy. A new layer has the mode of the old one, its device and its floating-point type,
+        or the model's where the old one has no tensors; hooks of the old layer are not carried
+        over. With `from_torch` or `to_torch` parameters that were shared still are.
 
     Raises:
-        TypeError: the factory returns neither a module nor None.
+        TypeError: the factory is no function or returns neither a module nor None, or kinds are
+            not classes.
         ValueError: the model has no layer of these kinds.
+        Exception: what the factory raises, with a note that names the layer.
     """
+    if not callable(factory) or isinstance(factory, nn.Module):
+        raise TypeError(
+            f"convert: factory is {_a(factory)}; it must be a function of the old layer that "
+            "returns the new one, such as from_torch or lambda old: nn.Identity()"
+        )
+    for function in (from_torch, to_torch):
+        if factory is function:  # what it makes may have the copy's own parameters
+            factory = functools.partial(_twin, function.__name__, share=True)
     searched = get_args(_BatchNorm) if kinds is None else kinds
     holder = nn.Sequential(copy.deepcopy(model))
     new: dict[nn.Module, nn.Module] = {}
-    places = [(name, m) for name, m in holder.named_modules() if isinstance(m, searched)]
+    try:
+        places = [(name, m) for name, m in holder.named_modules() if isinstance(m, searched)]
+    except TypeError:
+        raise TypeError(
+            f"convert: kinds is {kinds!r}; it must be a class of modules, or a tuple of them"
+        ) from None
     if not places:
         what = "batch normalization" if kinds is None else f"layer of kinds {kinds}"
         raise ValueError(
@@ -245,7 +247,11 @@ def convert(
             "that are to be replaced as kinds"
         )
     for name, old in places:
-        replacement = factory(old)
+        try:
+            replacement = factory(old)
+        except Exception as error:
+            error.add_note(f"convert: the factory was given {_called(_plain(name))}")
+            raise
         if replacement is None or replacement is old:
             continue
         if not isinstance(replacement, nn.Module):
@@ -253,7 +259,7 @@ def convert(
                 f"convert: factory returned {_a(replacement)} for {_called(_plain(name))}; it must "
                 "return a module, or None to leave the layer"
             )
-        new[old] = _in_place_of(old, replacement)
+        new[old] = _in_place_of(old, replacement, holder)
     _replace(holder, new)
     return holder[0]
 
@@ -270,8 +276,10 @@ def from_torch(layer: nn.Module) -> nn.Module:
 
     Raises:
         TypeError: there is no counterpart; subclasses have none.
+        ValueError: our layer refuses an argument that torch's takes: an eps of 0, or a momentum
+            outside [0, 1].
     """
-    return _twin("from_torch", layer, dict(_TORCHS_AND_OURS), "bn_core")
+    return _twin("from_torch", layer)
 
 
 def to_torch(layer: nn.Module) -> nn.Module:
@@ -287,7 +295,7 @@ def to_torch(layer: nn.Module) -> nn.Module:
     Raises:
         TypeError: there is no counterpart; subclasses have none.
     """
-    return _twin("to_torch", layer, {ours: torchs for torchs, ours in _TORCHS_AND_OURS}, "torch.nn")
+    return _twin("to_torch", layer)
 
 
 # Population statistics
@@ -299,7 +307,7 @@ def _population(
 ) -> tuple[dict[str, PopulationStatistics], int]:
     """Return the statistics by name of layer, and the number of batches."""
     _refuse_one_shot(function, batches)
-    _refuse_lazy(function, model)
+    _refuse_without_values(function, model)
     inference = copy.deepcopy(model).eval()
     norms = _batch_norms(inference)
     if not norms:
@@ -307,17 +315,21 @@ def _population(
             f"{function}: {type(model).__name__} has no batch normalization, torch's or ours, "
             "among its modules; there is nothing to find statistics for"
         )
+    pattern = _floating(inference)
+    if pattern is None:  # none has a type of its own; they compute in that of the data
+        first = next((x for _, x in _inputs(function, batches)), torch.empty(0))
+        pattern = first if first.is_floating_point() else torch.empty(0)
     for name, norm in norms.items():
         # Anything finite would do; what the layers held may come from a diverged training.
         d = norm.num_features
         start = PopulationStatistics(torch.zeros(d), torch.ones(d), 1)
-        _write(function, name, norm, start, like=inference)
+        _write(function, name, norm, start, pattern)
 
     order, examples, number = _order_of_execution(function, inference, norms, batches)
     found = {}
     for name in order:
         found[name] = _statistics_of_input(function, inference, name, batches, examples)
-        _write(function, name, norms[name], found[name], like=inference)
+        _write(function, name, norms[name], found[name], pattern)
     return found, number
 
 
@@ -432,7 +444,7 @@ def _recalibrate(function: str, model: nn.Module, batches: Iterable[Batch]) -> n
         )
     found, number = _population(function, model, batches)
     for name, statistics in found.items():
-        _write(function, name, norms[name], statistics, like=model)
+        _write(function, name, norms[name], statistics)
         count = norms[name].num_batches_tracked
         if isinstance(count, Tensor):
             count.fill_(number)
@@ -448,17 +460,20 @@ def _recalibrate(function: str, model: nn.Module, batches: Iterable[Batch]) -> n
 
 @torch.no_grad()
 def _write(
-    function: str, name: str, norm: _BatchNorm, statistics: PopulationStatistics, like: nn.Module
+    function: str,
+    name: str,
+    norm: _BatchNorm,
+    statistics: PopulationStatistics,
+    otherwise: Tensor | None = None,
 ) -> None:
-    """Give a layer running statistics; one without buffers gets them in the type of `like`."""
+    """Give a layer running statistics, in its own type, `otherwise` the type of that tensor."""
     mean, var, _ = statistics
     new_values = {"running_mean": mean, _buffer_of_spread(norm): var}
     if isinstance(norm, _ours.BatchRenorm):
         new_values["running_std"] = torch.sqrt(var + norm.eps)
     for buffer, value in new_values.items():
         old = getattr(norm, buffer)
-        tensors = (old, *norm.parameters(), *like.parameters(), torch.empty(0))
-        pattern = next(t for t in tensors if t is not None)
+        pattern = next(t for t in (old, *norm.parameters(), otherwise) if t is not None)
         new = value.to(pattern)
         if not new.isfinite().all():
             raise ValueError(
@@ -472,6 +487,68 @@ def _write(
 
 
 # Folding
+
+
+class _Gone(nn.Identity):
+    """In the place of a normalization folded away, as a probe for what a forward reads of it."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norms = [norm]  # in a list it is no submodule
+        self.read: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:  # called for what an identity has not
+        if hasattr(self.norms[0], name):
+            self.read.append(name)
+        return super().__getattr__(name)
+
+
+def _fold(model: nn.Module, x: Tensor, read: Mapping[str, str]) -> tuple[Folded, dict[str, str]]:
+    """Fold all but the normalizations in `read`, and say what forwards read of those folded.
+
+    Both are by name of layer. If something was read, the result is of no use.
+    """
+    # In a Sequential the model itself has a place in the tree too, and is called with x alone.
+    holder = nn.Sequential(copy.deepcopy(model)).eval()
+    compiled = [module for module in holder.modules() if "_orig_mod" in module._modules]
+    _replace(holder, {module: module.get_submodule("_orig_mod") for module in compiled})
+    flow = _Dataflow(holder, x)
+    folded: dict[str, str] = {}
+    kept: dict[str, str] = {}
+    gone: dict[nn.Module, _Gone] = {}
+    for norm in flow.norms:
+        name = flow.name[norm]
+        layer: _Foldable | str = flow.layer_before(norm)
+        if name in read:
+            layer = f"has its {read[name]} read by the forward pass"
+        if not isinstance(layer, str):
+            layer = _merge(layer, norm) or layer
+        if isinstance(layer, str):
+            kept[name] = layer
+        else:
+            folded[name] = flow.name[layer]
+            flow.gone.add(norm)
+            gone[norm] = _Gone(norm)
+    _replace(holder, gone)
+    try:
+        runs, _ = _run(holder, x, gone)
+    except Exception:  # whatever a forward raises when it misses an attribute
+        if not any(probe.read for probe in gone.values()):
+            raise
+        runs = Counter()
+    for module, number in runs.items():
+        if number:
+            raise ValueError(
+                f"fold: the forward of {type(model).__name__} calls {_called(flow.name[module])} "
+                "through a reference that is not a submodule, such as a plain list, where it "
+                "cannot be replaced; call it as self.name or keep it in an nn.ModuleList"
+            )
+    for node in flow.graph.nodes:
+        if node.target in (torch.batch_norm, nn.functional.batch_norm):
+            kept[f"{node.name} (function)"] = "is a function call, not a module"
+    found = {flow.name[norm]: probe.read[0] for norm, probe in gone.items() if probe.read}
+    _replace(holder, {probe: nn.Identity().eval() for probe in gone.values()})
+    return Folded(holder[0], folded, kept), found
 
 
 class _Tracer(fx.Tracer):
@@ -518,8 +595,8 @@ class _Dataflow:
         # In the order in which they run, then those of which no call was seen.
         modules = dict.fromkeys((*self.calls, *watched))
         self.norms = [module for module in modules if isinstance(module, _BatchNorm)]
-        # What has been folded away by now, and the identity in its place.
-        self.gone: dict[nn.Module, nn.Module] = {}
+        # What has been folded away by now.
+        self.gone: set[nn.Module] = set()
 
     def layer_before(self, norm: _BatchNorm) -> _Foldable | str:
         """The layer that `norm` can be folded into, or the reason why there is none."""
@@ -563,9 +640,10 @@ class _Dataflow:
             return "runs inside a module that torch.fx does not look into"
         if _has_hooks(module):
             return "has forward hooks or a forward of its own"
-        for name, parameter in module.named_parameters(recurse=False):
+        own = (module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+        for name, tensor in itertools.chain(*own):
             # A parameter that folding has made is in no list and has no other user.
-            users = self.users.get(parameter, [])
+            users = self.users.get(tensor, [])
             others = [user for user in users if user != _called(self.name[module])]
             if others:
                 return f"shares its {name} with {' and '.join(others)}"
@@ -603,8 +681,8 @@ def _trace(holder: nn.Sequential) -> fx.Graph:
             raise ValueError(
                 f"fold: torch.fx cannot trace {type(holder[0]).__name__} "
                 f"({type(error).__name__}: {error}). Its forward must not decide by the values or "
-                "the shape of its input. Fold the parts that do not, as in "
-                "model.part = fold(model.part, input_of_part).model"
+                "the shape of its input, nor call what does, such as a function of bn_core. Fold "
+                "the parts that do not, as in model.part = fold(model.part, input_of_part).model"
             ) from error
 
 
@@ -663,12 +741,11 @@ def _inference_map(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 # Conversion
 
 
-def _in_place_of(old: nn.Module, new: nn.Module) -> nn.Module:
+def _in_place_of(old: nn.Module, new: nn.Module, model: nn.Module) -> nn.Module:
     """Give a layer the mode, the device and the floating-point type of the one it replaces."""
-    for tensor in (*old.parameters(), *old.buffers()):
-        if tensor.is_floating_point():
-            new = new.to(tensor.device, tensor.dtype)
-            break
+    pattern = _floating(old, model)
+    if pattern is not None:
+        new = new.to(pattern.device, pattern.dtype)
     return new.train(old.training)
 
 
@@ -689,10 +766,19 @@ _ARGUMENTS = {
 _ARGUMENTS_OF_BATCH_NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 
 
-def _twin(
-    function: str, layer: nn.Module, table: dict[type[nn.Module], type[nn.Module]], home: str
-) -> nn.Module:
-    """Make the layer of the other family that has the same arguments and the same state."""
+# For each factory, what it makes of what, and where that is found.
+_FAMILIES = {
+    "from_torch": (dict(_TORCHS_AND_OURS), "bn_core"),
+    "to_torch": ({ours: torchs for torchs, ours in _TORCHS_AND_OURS}, "torch.nn"),
+}
+
+
+def _twin(function: str, layer: nn.Module, share: bool = False) -> nn.Module:
+    """Make the layer of the other family that has the same arguments and the same state.
+
+    The state is a copy, or with `share` the very parameters and buffers.
+    """
+    table, home = _FAMILIES[function]
     if type(layer) in table.values():
         return layer
     if type(layer) not in table:
@@ -704,12 +790,14 @@ def _twin(
     arguments = _ARGUMENTS.get(kind.__name__, _ARGUMENTS_OF_BATCH_NORM)
     twin = kind(*(getattr(layer, name) for name in arguments))
     for name, parameter in layer._parameters.items():
-        copied = None
-        if parameter is not None:
-            copied = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
-        twin.register_parameter(name, copied)
+        if parameter is not None and not share:
+            parameter = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+        twin.register_parameter(name, parameter)
     for name, buffer in layer._buffers.items():
-        twin.register_buffer(name, None if buffer is None else buffer.detach().clone())
+        if buffer is not None and not share:
+            buffer = buffer.detach().clone()
+        persistent = name not in layer._non_persistent_buffers_set
+        twin.register_buffer(name, buffer, persistent=persistent)
     return twin.train(layer.training)
 
 
@@ -718,6 +806,15 @@ def _twin(
 
 def _batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
     return {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
+
+
+def _floating(*modules: nn.Module) -> Tensor | None:
+    """The first tensor of floating point that the modules have."""
+    for module in modules:
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                return tensor
+    return None
 
 
 def _has_running_statistics(norm: _BatchNorm) -> bool:
@@ -782,12 +879,26 @@ def _refuse_one_shot(function: str, batches: Iterable[Batch]) -> None:
         )
 
 
-def _refuse_lazy(function: str, model: nn.Module) -> None:
+def _refuse_without_values(function: str, model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(
                 f"{function}: {name} of {type(model).__name__} has no shape yet; run the model on "
                 "one batch first"
+            )
+        if tensor.is_meta:
+            raise ValueError(
+                f"{function}: {name} of {type(model).__name__} is on the meta device and has no "
+                "values; load the model's state with assign=True first"
+            )
+
+
+def _refuse_scripted(function: str, model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) and "BatchNorm" in module.original_name:
+            raise ValueError(
+                f"{function}: {_called(name)} is a {module.original_name} made by torch.jit, which "
+                "does not let it be replaced; fold the model that was scripted or traced"
             )
 
 

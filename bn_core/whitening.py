@@ -21,9 +21,10 @@ covariance, Cholesky  `whiten_cholesky`  `whiten_cholesky_with_detached_statisti
 The channel axis is axis 1, as in `algorithms`: x is (m, d) or (m, d, ...), and each position of a
 feature map counts as a further sample of the same d features.
 
-Whitening takes float16 and bfloat16 but computes in float32 and casts back: LAPACK has no half
-precision. Autocast would take its matrix products to half precision again, so switch it off around
-a whitening: `with torch.autocast("cpu", enabled=False)`.
+Everything here takes float16 and bfloat16 but computes in float32 and casts back: a mean in half
+precision is off by its rounding, and LAPACK has no half precision. Autocast would take the matrix
+products of whitening to half precision again, so switch it off around it:
+`with torch.autocast("cpu", enabled=False)`.
 """
 
 import math
@@ -49,7 +50,7 @@ def batch_covariance(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         ValueError: x has fewer than 2 axes, no sample or no channel.
-        TypeError: x is not floating point.
+        TypeError: x is not a tensor of floating point.
 
     Source: Ioffe & Szegedy (2015), section 2, Cov[x]; divided by n, as Algorithm 1's variance is.
     """
@@ -75,12 +76,12 @@ def covariance_rank(x: Tensor) -> int:
     Raises:
         ValueError: x has fewer than 2 axes, no sample or no channel, or its covariance is not
             finite.
-        TypeError: x is not floating point.
+        TypeError: x is not a tensor of floating point.
 
     Source: Ioffe & Szegedy (2015), section 3: a mini-batch smaller than the number of activations
     has a singular covariance, the reason for one variance per feature.
     """
-    samples = _samples_near_zero("covariance_rank", x.detach(), least=1)
+    samples = _samples_near_zero("covariance_rank", x, least=1).detach()
     _, sigma = _finite_covariance("covariance_rank", samples)
     return _rank(sigma, len(samples))
 
@@ -95,16 +96,17 @@ def center(x: Tensor) -> Tensor:
         x: mini-batch, (m, d) or (m, d, ...); floating point, at least 2 values per channel.
 
     Returns:
-        x_hat of x's shape.
+        x_hat of x's shape and dtype.
 
     Raises:
         ValueError: x has fewer than 2 axes, 2 values per channel or 1 channel.
-        TypeError: x is not floating point.
+        TypeError: x is not a tensor of floating point.
 
     Source: Ioffe & Szegedy (2015), section 2.
     """
     _check_input("center", x, least=2)
-    return _center(x, x)
+    wide = _widened(x)
+    return _center(wide, wide).to(x.dtype)
 
 
 def center_with_detached_mean(x: Tensor) -> Tensor:
@@ -123,7 +125,7 @@ def center_with_detached_mean(x: Tensor) -> Tensor:
         x: as for `center`.
 
     Returns:
-        x_hat of x's shape, equal to `center`'s.
+        x_hat of x's shape and dtype, equal to `center`'s.
 
     Raises:
         ValueError: as `center`.
@@ -132,7 +134,8 @@ def center_with_detached_mean(x: Tensor) -> Tensor:
     Source: Ioffe & Szegedy (2015), section 2.
     """
     _check_input("center_with_detached_mean", x, least=2)
-    return _center(x, x.detach())
+    wide = _widened(x)
+    return _center(wide, wide.detach()).to(x.dtype)
 
 
 def normalize_with_detached_statistics(x: Tensor, eps: float = 1e-5) -> Tensor:
@@ -152,7 +155,7 @@ def normalize_with_detached_statistics(x: Tensor, eps: float = 1e-5) -> Tensor:
     Raises:
         ValueError: x has fewer than 2 axes, 2 values per channel or 1 channel, or eps is not
             positive.
-        TypeError: x is not floating point.
+        TypeError: x is not a tensor of floating point.
 
     Source: Ioffe & Szegedy (2015), section 2; `batch_norm` is its Algorithm 1.
     """
@@ -192,7 +195,7 @@ def whiten_zca(x: Tensor, eps: float = 1e-5) -> Tensor:
         ValueError: x has fewer than 2 axes, 2 samples or 1 channel; eps is negative or not finite;
             eps is 0 and `covariance_rank` is below d; x has a value that is not finite (one such
             value would reach every output), or is so large that Sigma is not finite.
-        TypeError: x is not floating point.
+        TypeError: x is not a tensor of floating point.
 
     Source: Ioffe & Szegedy (2015), section 2, Cov[x]^(-1/2) (x - E[x]).
     """
@@ -381,10 +384,13 @@ def _solve_lyapunov(root: Tensor, c: Tensor, r: Tensor, q: Tensor) -> Tensor:
 def _samples(function: str, x: Tensor, least: int = 2) -> Tensor:
     """(m, d, ...) as (n, d), one row a sample, in float32 at least."""
     _check_input(function, x, least)
-    if torch.finfo(x.dtype).bits < 32:
-        x = x.float()
-    samples: Tensor = x.movedim(1, -1).flatten(0, -2)
+    samples: Tensor = _widened(x).movedim(1, -1).flatten(0, -2)
     return samples
+
+
+def _widened(x: Tensor) -> Tensor:
+    """Take x to the type to compute in: half precisions are widened."""
+    return x.float() if torch.finfo(x.dtype).bits < 32 else x
 
 
 def _samples_near_zero(function: str, x: Tensor, least: int = 2) -> Tensor:
@@ -458,7 +464,12 @@ def _rank(sigma: Tensor, n: int) -> int:
     return int(torch.linalg.matrix_rank(sigma, hermitian=True, rtol=rounding))
 
 
-def _check_input(function: str, x: Tensor, least: int) -> None:
+def _check_input(function: str, x: object, least: int) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{function}: x is of type {type(x).__name__}; it must be a tensor. Use "
+            "torch.as_tensor(x)."
+        )
     if not x.is_floating_point():
         raise TypeError(
             f"{function}: x has dtype {x.dtype}; statistics need floating point. Use x.float()."

@@ -19,6 +19,9 @@ from bn_core import (
     population_variance,
 )
 
+# torch 2.13 sets forward mode up with a function of its own that it has deprecated.
+forward_mode = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+
 SHAPES = [(2, 1), (60, 100), (7, 3, 5), (4, 3, 6, 5), (3, 2, 2, 3, 4)]
 
 
@@ -305,6 +308,67 @@ def test_functional_gradients_and_hessian_are_autograds():
     )
 
 
+def composed(x, gamma, beta):
+    """Batch normalization of (m, d) left to autograd, whose second derivatives are right.
+
+    torch 2.13's own are not: the derivative of F.batch_norm's dgamma with respect to x is wrong.
+    """
+    x_hat = (x - x.mean(0)) / torch.sqrt(x.var(0, correction=0) + 1e-5)
+    return gamma * x_hat + beta
+
+
+@forward_mode
+@pytest.mark.parametrize("given", [(0, 1, 2), (0,), (1,), (2,)])
+def test_forward_derivatives_are_torchs(given):
+    inputs = draw((6, 3))[:3]
+    tangents = draw((6, 3), seed=1)[:3]
+
+    def partly(function):
+        return lambda *some: function(*(
+            some[given.index(i)] if i in given else inputs[i] for i in range(3)
+        ))  # fmt: skip
+
+    def theirs(x, gamma, beta):
+        return F.batch_norm(x, None, None, gamma, beta, True)
+
+    point, along = [inputs[i] for i in given], [tangents[i] for i in given]
+    torch.testing.assert_close(
+        *(torch.func.jvp(partly(f), tuple(point), tuple(along)) for f in (batch_norm, theirs))
+    )
+
+
+@forward_mode
+@pytest.mark.parametrize("outer", [torch.func.jacfwd, torch.func.jacrev])
+@pytest.mark.parametrize("inner", [torch.func.jacfwd, torch.func.jacrev])
+@pytest.mark.parametrize("enabled", [True, False], ids=["grad", "no grad"])
+def test_hessians_of_every_composition_are_that_of_composed_operations(outer, inner, enabled):
+    x, gamma, beta, dy = draw((5, 2))
+    found, expected = (
+        outer(inner(lambda *inputs, f=f: (f(*inputs) * dy).pow(3).sum(), (0, 1, 2)), (0, 1, 2))
+        for f in (batch_norm, composed)
+    )
+    with torch.set_grad_enabled(enabled or outer is torch.func.jacrev):
+        torch.testing.assert_close(found(x, gamma, beta), expected(x, gamma, beta))
+
+
+@forward_mode
+def test_hessians_per_slice_are_those_of_a_loop():
+    x, gamma, beta, dy = draw((4, 2))
+    hessian = torch.func.hessian(lambda x: (batch_norm(x, gamma, beta) * dy).pow(3).sum())
+    xs = torch.stack([x, 2 * x + dy])
+    torch.testing.assert_close(torch.vmap(hessian)(xs), torch.stack([hessian(x) for x in xs]))
+
+
+@forward_mode
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_forward_derivatives_of_half_precision_have_its_type(dtype):
+    x, gamma, beta, dx = (t.float() for t in draw((64, 3)))
+    exact = torch.func.jvp(lambda x: batch_norm(x, gamma, beta), (x.to(dtype).float(),), (dx,))
+    half = torch.func.jvp(lambda x: batch_norm(x, gamma, beta), (x.to(dtype),), (dx.to(dtype),))
+    assert half[0].dtype == half[1].dtype == dtype
+    torch.testing.assert_close(half, tuple(t.to(dtype) for t in exact), rtol=0.02, atol=0.02)
+
+
 def test_under_autocast_the_result_has_the_inputs_dtype():
     x, gamma, beta, dy = (t.float() for t in draw((32, 8)))
     weight = torch.eye(8)
@@ -372,6 +436,17 @@ v4, v3 = torch.ones(4), torch.ones(3)
         (lambda: batch_norm_inference(x24, v4, v3, v4, v4), ValueError, "var has shape"),
         (lambda: batch_statistics(torch.zeros(4)), ValueError, "batch_statistics: x has shape"),
         (lambda: population_variance(v4, 1), ValueError, "m is 1.*at least 2"),
+        (lambda: batch_norm(x24, eps=float("inf")), ValueError, "eps is inf.*finite"),
+        (lambda: batch_norm(x24, eps=1e-46), ValueError, "eps is 1e-46.*positive in torch.float32"),
+        (lambda: normalize(x24, 0), TypeError, r"axes is 0; it must be a sequence.*\[0\]"),
+        (lambda: normalize(x24, [0.0]), TypeError, r"normalize: axes is \[0.0\].*whole numbers"),
+        (lambda: normalize_rms(x24, [True]), TypeError, r"axes is \[True\].*whole numbers"),
+        (lambda: normalize(torch.tensor(1.0), [0]), ValueError, r"shape \(\), no axis.*unsqueeze"),
+        (lambda: batch_norm([[1.0], [2.0]]), TypeError, "x is of type list.*torch.as_tensor"),
+        (lambda: normalize(2.0, [0]), TypeError, "normalize: x is of type float"),
+        (lambda: batch_norm(x24.numpy()), TypeError, "x is of type ndarray"),
+        (lambda: batch_norm(x24, [1.0] * 4), TypeError, r"gamma is of type list.*\(4,\)"),
+        (lambda: batch_norm_inference(x24, v4, 1.0), TypeError, "var is of type float"),
     ],
 )
 def test_bad_input_is_named_with_what_would_do(call, error, words):

@@ -11,10 +11,12 @@ import sys
 import types
 import unittest
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, hessian, stack_module_state, vmap
 
 from bn_core import batch_norm
 from bn_core.layers import (
@@ -29,6 +31,7 @@ from bn_core.layers import (
     Normalization,
     RMSNorm,
 )
+from bn_core.surgery import convert, recalibrate, to_torch
 
 # torch's test helpers import this test package for one base class that is not used here.
 sys.modules.setdefault("expecttest", types.SimpleNamespace(TestCase=unittest.TestCase))
@@ -67,6 +70,9 @@ ALL = [
 every_layer = pytest.mark.parametrize(
     ("make", "shape"), ALL, ids=[f"{type(make()).__name__}-{len(shape)}d" for make, shape in ALL]
 )
+
+# torch 2.13 sets forward mode up with a function of its own that it has deprecated.
+forward_mode = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 
 assert_close = torch.testing.assert_close
 
@@ -427,6 +433,7 @@ def test_the_meta_device_gives_shapes(make, shape):
         assert (y.shape, y.device.type) == (shape, "meta")
 
 
+@forward_mode
 @every_layer
 def test_gradients_are_right_to_the_second_order(make, shape):
     layer = make().double()
@@ -442,8 +449,42 @@ def test_gradients_are_right_to_the_second_order(make, shape):
                 layer.r_max, layer.d_max = 1.0, 0.0
             return layer(x).square()
 
-        torch.autograd.gradcheck(function, small)
-        torch.autograd.gradgradcheck(function, small)
+        torch.autograd.gradcheck(function, small, check_forward_ad=True)
+        torch.autograd.gradgradcheck(function, small, check_fwd_over_rev=True)
+
+
+@forward_mode
+@pytest.mark.parametrize(
+    ("ours", "theirs", "shape"),
+    [
+        (BatchNorm1d(4, track_running_stats=False),
+         nn.BatchNorm1d(4, track_running_stats=False), (5, 4)),
+        (BatchNorm1d(4).eval(), nn.BatchNorm1d(4).eval(), (5, 4)),
+        (InstanceNorm(4), nn.InstanceNorm1d(4), (2, 4, 3)),
+        (GroupNorm(2, 4), nn.GroupNorm(2, 4), (3, 4)),
+        (LayerNorm(4), nn.LayerNorm(4), (3, 4)),
+        (RMSNorm(4), nn.RMSNorm(4), (3, 4)),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_hessians_forward_over_reverse_are_torchs(ours, theirs, shape):
+    random_state(ours.double(), theirs.double())
+    x = torch.randn(shape).double()
+    assert_close(*(hessian(lambda x, f=f: f(x).pow(3).sum())(x) for f in (ours, theirs)))
+
+
+@forward_mode
+def test_renorms_r_and_d_are_constant_forward_too():
+    layer = BatchRenorm(6, r_max=1.1, d_max=0.5).double()
+    x, dx, dy = torch.randn(3, 8, 6).double()
+    layer(x * 2 + 1)
+    other = copy.deepcopy(layer)
+    (gradient,) = torch.autograd.grad(other(x.requires_grad_()), x, dy)
+    with forward_ad.dual_level():
+        dual = forward_ad.unpack_dual(layer(forward_ad.make_dual(x.detach(), dx)))
+        assert forward_ad.unpack_dual(layer.running_mean).tangent is None
+    assert_close((dual.tangent * dy).sum(), (gradient * dx).sum())
+    exactly(buffers(layer), buffers(other))
 
 
 @pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
@@ -585,23 +626,56 @@ def test_rms_norm_of_centred_values_is_layer_norm():
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 4, 5), (3, 6, 4, 5, 2)], ids=str)
-def test_outputs_are_laid_out_contiguous_or_channels_last_like_the_input(shape):
-    channels_last = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+def test_outputs_are_laid_out_as_torchs_are(shape):
+    d = len(shape) - 2
     x = torch.randn(shape)
-    layers = [
-        (BatchNorm2d if len(shape) == 4 else BatchNorm3d)(6),
-        GhostBatchNorm(6, 2),
-        BatchRenorm(6),
-        GroupNorm(3, 6),
-        InstanceNorm(6),
-        LayerNorm(shape[2:]),
-        RMSNorm(shape[2:]),
+    inputs = [
+        x,
+        x.to(memory_format=torch.channels_last if d == 2 else torch.channels_last_3d),
+        x.transpose(0, -1).contiguous().transpose(0, -1),
     ]
-    for layer in layers:
-        y = layer(x.to(memory_format=channels_last))
-        assert y.is_contiguous(memory_format=channels_last)
-        y = layer(x.transpose(0, -1).contiguous().transpose(0, -1))
-        assert y.is_contiguous()
+    layers = [
+        ((BatchNorm2d, BatchNorm3d)[d - 2](6), getattr(nn, f"BatchNorm{d}d")(6)),
+        (GhostBatchNorm(6, 2), getattr(nn, f"BatchNorm{d}d")(6)),
+        (BatchRenorm(6), getattr(nn, f"BatchNorm{d}d")(6)),
+        (GroupNorm(3, 6), nn.GroupNorm(3, 6)),
+        (InstanceNorm(6), getattr(nn, f"InstanceNorm{d}d")(6)),
+        (LayerNorm(shape[2:]), nn.LayerNorm(shape[2:])),
+        (RMSNorm(shape[2:]), nn.RMSNorm(shape[2:])),
+    ]
+    for ours, theirs in layers:
+        for x in inputs:
+            assert ours(x).stride() == theirs(x).stride(), (ours, x.stride())
+    for layer in (LayerNorm(4), InstanceNorm(3, affine=True)):
+        assert (
+            layer(torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)).view(2, -1).any()
+        )
+
+
+# What the module's docstring says of torch's tools
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
+def test_torchs_tools_for_its_own_classes_do_not_take_the_layers_unless_converted():
+    ours = nn.Sequential(nn.Linear(5, 5), BatchNorm1d(5))
+    theirs = convert(ours, to_torch)
+    before = copy.deepcopy(buffers(ours))
+    batches = [torch.randn(8, 5)]
+    for model in (ours, theirs):
+        torch.optim.swa_utils.update_bn(batches, model)
+    exactly(buffers(ours), before)
+    assert_close(recalibrate(ours, batches)[1].running_mean, theirs[1].running_mean)
+    assert type(nn.SyncBatchNorm.convert_sync_batchnorm(ours)[1]) is BatchNorm1d
+    assert type(nn.SyncBatchNorm.convert_sync_batchnorm(theirs)[1]) is nn.SyncBatchNorm
+    theirs = convert(ours, to_torch)
+    for tool in (torch.fx.symbolic_trace, torch.jit.script):
+        tool(theirs)
+        with pytest.raises(Exception, match=r"symbolically traced|tensor|Tensor|type"):
+            tool(ours)
+    for model in (ours, theirs):
+        torch.func.replace_all_batch_norm_modules_(model)
+    assert ours[1].running_mean is not None
+    assert theirs[1].running_mean is None
 
 
 # The map of evaluation mode
@@ -805,13 +879,60 @@ BAD = [
     (lambda: LayerNorm((5, 6))(torch.zeros(6)), ValueError, "last axes must have"),
     (lambda: RMSNorm(6)(torch.zeros(4, 5)), ValueError, "RMSNorm: input has shape"),
     (lambda: RMSNorm(6, eps=0.0), ValueError, "RMSNorm: eps is 0.0"),
-]
+    (lambda: LayerNorm(6, eps=float("inf")), ValueError, "LayerNorm: eps is inf.*finite"),
+    (lambda: GroupNorm(2, 6, eps=1e-46), ValueError, "eps is 1e-46.*positive in torch.float32"),
+    (lambda: BatchNorm1d(5)(torch.zeros(8, 5, device="meta")), ValueError,
+     r"BatchNorm1d: input is on meta, the layer is on cpu; use input.to\('cpu'\)"),
+    (lambda: BatchNorm1d(5, affine=False)(torch.zeros(8, 5, device="meta")), ValueError,
+     "BatchNorm1d: input is on meta"),
+    (lambda: BatchRenorm(5)(torch.zeros(8, 5, device="meta")), ValueError, "Renorm: input is on"),
+    (lambda: GroupNorm(5, 5)(torch.zeros(8, 5, device="meta")), ValueError, "Norm: input is on"),
+    (lambda: LayerNorm(5)(torch.zeros(8, 5, device="meta")), ValueError, "Norm: input is on meta"),
+    (lambda: BatchNorm1d("4"), TypeError, "BatchNorm1d: num_features is '4'.*whole number"),
+    (lambda: BatchRenorm(4.0), TypeError, "BatchRenorm: num_features is 4.0"),
+    (lambda: GhostBatchNorm(4, 2.0), TypeError, "GhostBatchNorm: ghost_batch_size is 2.0"),
+    (lambda: GroupNorm(2.0, 4), TypeError, "GroupNorm: num_groups is 2.0"),
+    (lambda: LayerNorm(4.0), TypeError, "LayerNorm: normalized_shape is 4.0.*whole number"),
+    (lambda: LayerNorm((4, 2.0)), TypeError, r"normalized_shape is \(4, 2.0\)"),
+    (lambda: BatchNorm1d(4, dtype=torch.complex64), TypeError, "dtype is torch.complex64.*float32"),
+    (lambda: LayerNorm(4, dtype=torch.int32), TypeError, "LayerNorm: dtype is torch.int32"),
+    (lambda: BatchNorm1d(2)([[1.0, 2.0]]), TypeError, "input is of type list.*torch.as_tensor"),
+    (lambda: RMSNorm(2)(2.0), TypeError, "RMSNorm: input is of type float; it must be a tensor"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("call", "error", "words"), BAD, ids=[words for _, _, words in BAD])
 def test_bad_input_is_named_with_what_would_do(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("missing", ["running_mean", "running_var"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_one_running_statistic_without_the_other_is_refused_as_by_torch(missing, training):
+    for layer in (BatchNorm1d(5), nn.BatchNorm1d(5)):
+        setattr(layer.train(training), missing, None)
+        with pytest.raises((ValueError, RuntimeError), match=r"running_(mean|var)"):
+            layer(torch.randn(8, 5))
+
+
+def test_reset_forgets_what_is_there_whatever_the_flag_says():
+    layer = BatchNorm1d(5, track_running_stats=False)
+    layer.track_running_stats = True
+    layer.reset_parameters()
+    layer = BatchNorm1d(5)
+    layer(torch.randn(8, 5))
+    layer.num_batches_tracked = None
+    layer.reset_running_stats()
+    exactly(layer.running_mean, torch.zeros(5))
+    exactly(layer.running_var, torch.ones(5))
+
+
+def test_numpys_whole_numbers_will_do_as_in_torch():
+    assert LayerNorm(np.int64(4)).normalized_shape == (4,)
+    assert LayerNorm(torch.Size([3, 4])).normalized_shape == (3, 4)
+    x = torch.randn(8, 4)
+    exactly(BatchNorm1d(np.int64(4))(x), BatchNorm1d(4)(x))
 
 
 def test_a_refused_batch_is_not_counted():

@@ -724,6 +724,11 @@ KEPT = {
               bn=nn.BatchNorm1d(3)),
         ROWS, {"bn": "shares its weight with a forward that reads it"},
     ),
+    "running mean read elsewhere": (
+        Model(lambda m, x: m.bn(m.linear(x)) - m.bn.running_mean, linear=nn.Linear(3, 3),
+              bn=nn.BatchNorm1d(3)),
+        ROWS, {"bn": "shares its running_mean with a forward that reads it"},
+    ),
     "hooked": (hooked(0), ROWS, {"2": "follows layer '0', which has forward hooks"}),
     "hooked between": (hooked(1), ROWS, {"2": r"follows layer '1' \(Identity\)"}),
     "hooked after": (hooked(2), ROWS, {"2": "has forward hooks"}),
@@ -771,6 +776,43 @@ def test_what_cannot_be_folded_stays_and_says_why(case):
     for name, words in reasons.items():
         assert re.search(words, result.kept[name]), result.kept[name]
     assert set(batch_norms(result.model)) == {n for n in reasons if "function" not in n}
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("num_features", lambda bn: bn.num_features),
+        ("eps", lambda bn: bn.eps),
+        ("running_mean", lambda bn: bn.running_mean.abs()),
+        ("momentum", lambda bn: hasattr(bn, "momentum")),
+    ],
+)
+def test_a_normalization_of_which_the_forward_reads_something_stays(name, read):
+    def forward(model, x):
+        model.seen = [read(model.bn), read(model.bn2)]
+        return model.bn3(model.c(model.bn2(model.b(model.bn(model.a(x))))))
+
+    norms = {"bn": nn.BatchNorm1d(3), "bn2": layers.BatchNorm1d(3), "bn3": nn.BatchNorm1d(3)}
+    linear = {k: nn.Linear(3, 3) for k in "abc"}
+    result = assert_folds(randomized(Model(forward, **linear, **norms)), torch.randn(8, 3), ["bn3"])
+    assert result.kept == dict.fromkeys(["bn", "bn2"], f"has its {name} read by the forward pass")
+
+
+def test_asking_for_what_a_normalization_has_not_is_no_reason_to_keep_it():
+    model = Model(lambda m, x: m.bn(m.linear(x)) if getattr(m.bn, "off", None) is None else x,
+                  linear=nn.Linear(3, 3), bn=nn.BatchNorm1d(3))  # fmt: skip
+    result = assert_folds(randomized(model), torch.randn(8, 3), ["bn"])
+    assert type(result.model.bn) is nn.Identity
+
+
+@pytest.mark.filterwarnings("default")  # what the compiler warns of is not ours
+def test_a_compiled_model_is_folded_as_it_was_before():
+    model = randomized(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))).eval()
+    x = torch.randn(8, 3)
+    whole, part = (torch.compile(model, backend="eager") for _ in range(2))
+    whole(x)
+    assert_folds(whole, x, ["1"])
+    assert_folds(nn.Sequential(part, nn.BatchNorm1d(3)), x, ["0.1", "1"])
 
 
 def test_an_output_that_the_model_returns_as_well_stays_what_it_was():
@@ -890,6 +932,55 @@ def test_twins_have_the_same_arguments_state_mode_and_outputs(theirs, shape):
         assert tensor.data_ptr() != getattr(theirs, name).data_ptr()
 
 
+@pytest.mark.parametrize(
+    ("factory", "kind"), [(from_torch, nn.BatchNorm1d), (to_torch, layers.BatchNorm1d)]
+)
+def test_converted_layers_share_what_they_shared(factory, kind):
+    model = Model(lambda m, x: m.b(m.a(x)) * m.gamma, a=kind(3), b=kind(3))
+    model.b.weight = model.a.weight
+    model.b.running_mean = model.a.running_mean
+    model.gamma = model.a.weight
+    model.b.weight.requires_grad_(False)
+    randomized(model)
+    made = convert(model, factory)
+    assert made.a.weight is made.b.weight is made.gamma
+    assert made.a.weight is not model.a.weight
+    assert not made.a.weight.requires_grad
+    assert made.a.running_mean is made.b.running_mean
+    assert len(list(made.parameters())) == len(list(model.parameters()))
+    x = torch.randn(8, 3)
+    torch.testing.assert_close(made(x), model(x))
+    torch.testing.assert_close(dict(made.state_dict()), dict(model.state_dict()))
+
+
+def test_a_buffer_that_is_not_saved_stays_so():
+    layer = nn.BatchNorm1d(3)
+    layer.register_buffer("extra", torch.ones(1), persistent=False)
+    for twin in (from_torch(layer), convert(layer, from_torch)):
+        assert "extra" not in twin.state_dict()
+        torch.testing.assert_close(twin.extra, torch.ones(1))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, layers.BatchNorm1d])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_layer_without_tensors_has_the_type_of_its_surroundings(norm, dtype):
+    x = torch.randn(8, 3).to(dtype)
+    bare = nn.Sequential(norm(3, affine=False, track_running_stats=False))
+    found = population_statistics(bare, x.split(3))["0"]
+    torch.testing.assert_close(found.mean, x.double().mean(0))
+    torch.testing.assert_close(found.var, x.double().var(0, correction=0))
+    model = nn.Sequential(nn.Linear(3, 3), *bare).to(dtype)
+    for factory in (lambda old: nn.GroupNorm(1, old.num_features), from_torch):
+        assert convert(model, factory)(x).dtype == dtype
+
+
+def test_an_error_of_the_factory_comes_with_the_name_of_the_layer():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, eps=0))
+    with pytest.raises(ValueError, match="BatchNorm1d: eps is 0") as caught:
+        convert(model, from_torch)
+    assert caught.value.__notes__ == ["convert: the factory was given layer '1'"]
+
+
 def test_a_factory_makes_what_it_likes_of_the_old_layer():
     model, shape = built("resnet")
     model.double()
@@ -982,6 +1073,12 @@ def plain_list():
     return model
 
 
+def scripted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))
+
+
 BN = nn.Sequential(nn.BatchNorm1d(3))
 UNTRACKED = nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False))
 BAD = [
@@ -1031,6 +1128,20 @@ BAD = [
      "convert: Linear has no batch normalization among its modules; pass the classes"),
     (lambda: convert(BN, from_torch, kinds=nn.LayerNorm), ValueError,
      "Sequential has no layer of kinds <class 'torch.nn.modules.normalization.LayerNorm'>"),
+    (lambda: fold(Model(lambda m, x: bn_core.batch_norm(m.bn(x)), bn=nn.BatchNorm1d(3)), loader(4)),
+     ValueError, "cannot trace Model.*nor call what does, such as a function of bn_core"),
+    (lambda: fold(scripted(), loader(4)), ValueError,
+     "layer '1' is a BatchNorm1d made by torch.jit.*fold the model that was scripted"),
+    (lambda: fold(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).to("meta"), loader(4)),
+     ValueError, "fold: 0.weight of Sequential is on the meta device and has no values"),
+    (lambda: population_statistics(nn.BatchNorm1d(3).to("meta"), loader(4)), ValueError,
+     "weight of BatchNorm1d is on the meta device"),
+    (lambda: convert(BN, None), TypeError, "convert: factory is a NoneType; it must be a function"),
+    (lambda: convert(BN, nn.Identity()), TypeError,
+     r"convert: factory is an Identity; it must be.*lambda old: nn.Identity\(\)"),
+    (lambda: convert(BN, from_torch, kinds=[nn.LayerNorm]), TypeError,
+     r"convert: kinds is \[<class.*; it must be a class of modules, or a tuple"),
+    (lambda: convert(BN, from_torch, kinds="LayerNorm"), TypeError, "kinds is 'LayerNorm'"),
     (lambda: convert(BN, lambda old: 5), TypeError,
      "convert: factory returned an int for layer '0'; it must return a module, or None"),
     (lambda: from_torch(nn.SyncBatchNorm(3)), TypeError,

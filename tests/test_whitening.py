@@ -496,9 +496,9 @@ def test_scaling_x_is_seen_by_the_detached_gradient_although_it_changes_nothing(
 # Precision
 
 
-@pytest.mark.parametrize("whiten", [f for pair in PAIRS[2:] for f in pair])
+@pytest.mark.parametrize("whiten", [f for pair in (PAIRS[0], *PAIRS[2:]) for f in pair])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_whitened_in_float32_and_cast_back(whiten, dtype):
+def test_half_precision_is_computed_in_float32_and_cast_back(whiten, dtype):
     x, dy = draw((20, 4), dtype=dtype)
     assert whiten(x).equal(whiten(x.float()).to(dtype))
     dx = gradient(whiten, x, dy)
@@ -506,6 +506,17 @@ def test_half_precision_is_whitened_in_float32_and_cast_back(whiten, dtype):
     torch.testing.assert_close(
         dx.float(), gradient(whiten, x.float(), dy.float()).to(dtype).float()
     )
+
+
+@pytest.mark.parametrize("centre", PAIRS[0], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    ("dtype", "mean", "scale"), [(torch.bfloat16, 100.0, 0.5), (torch.float16, 3e4, 20.0)]
+)
+def test_a_mean_far_from_zero_is_taken_off_in_half_precision_too(centre, dtype, mean, scale):
+    x = (draw((256, 3))[0] * scale + mean).to(dtype)
+    exact = x.double() - x.double().mean(0)
+    torch.testing.assert_close(centre(x).double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-2)
+    assert centre(x).dtype == dtype
 
 
 @pytest.mark.parametrize("whiten", WHITENINGS)
@@ -552,6 +563,7 @@ EVERY = [f for pair in PAIRS for f in pair if f is not batch_norm]
 @pytest.mark.parametrize(
     ("x", "error", "words"),
     [
+        (x24.tolist(), TypeError, "x is of type list; it must be a tensor"),
         (x24.long(), TypeError, r"x has dtype torch.int64.*x.float"),
         (x24.to(torch.complex64), TypeError, "x has dtype torch.complex64"),
         (x24[0], ValueError, r"x has shape \(4,\).*axis 1.*unsqueeze"),
