@@ -107,7 +107,7 @@ class ImageSet:
             the name ends in "-held-out-{n}-seed-{seed}".
 
         Raises:
-            ValueError: If n or seed is outside its range.
+            ValueError: If n or seed is outside its range, or a label is negative.
             TypeError: If n or seed is not an integer.
         """
         n, seed, total = operator.index(n), operator.index(seed), len(self.train_labels)
@@ -118,6 +118,10 @@ class ImageSet:
             )
         if not 0 <= seed < 2**32:
             raise ValueError(f"hold_out: seed is {seed}; it must be 0 to 2**32 - 1.")
+        if self.train_labels.min() < 0:
+            raise ValueError(
+                f"hold_out: train_labels has {self.train_labels.min()}; classes are 0 and up."
+            )
         rest, held = _stratified(self.train_labels.numpy(), n, seed)
         return dataclasses.replace(
             self,
@@ -155,7 +159,7 @@ def load(name: str = "mnist-5k", root: str | os.PathLike[str] | None = None) -> 
     """
     if name == _EMBEDDED:
         return _load_embedded()
-    if name not in _SETS:
+    if not isinstance(name, str) or name not in _SETS:
         known = ", ".join(repr(known) for known in (_EMBEDDED, *_SETS))
         raise ValueError(f"load: name is {name!r}; the data sets are {known}.")
 

@@ -1,5 +1,9 @@
 """Dropout whose masks depend on a seed and a count alone, so that they can be had again."""
 
+import operator
+from numbers import Real
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +28,7 @@ class Dropout(nn.Module):
 
     Raises:
         ValueError: p or seed is out of range.
+        TypeError: seed is not an integer; in `forward`, in training, the input is one of integers.
 
     Attributes:
         seed: buffer (), int64.
@@ -38,20 +43,20 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float = 0.5, seed: int = 0) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(
-                f"Dropout: p is {p}; it is a probability of zero, so it must be in [0, 1)"
-            )
-        if not -(2**63) <= seed < 2**63:
+        _check_p(p)
+        if not -(2**63) <= operator.index(seed) < 2**63:
             raise ValueError(f"Dropout: seed is {seed}; it must be a 64-bit integer")
         self.p = p
-        self.register_buffer("seed", torch.tensor(seed))
+        self.register_buffer("seed", torch.tensor(operator.index(seed), dtype=torch.int64))
         self.register_buffer("calls", torch.tensor(0))
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop and scale; in evaluation mode, return the input as it is."""
         if not self.training or self.p == 0:
             return input
+        _check_p(self.p)
+        if not input.is_floating_point() and not input.is_complex():
+            raise TypeError(f"Dropout: input has dtype {input.dtype}; it must be floating point")
         # The layer's sequence gives each mask a key, from which a sequence of its own starts.
         key = splitmix64(self.seed, self.calls)
         self.calls.add_(1)
@@ -66,6 +71,13 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
+def _check_p(p: Any) -> None:
+    if not isinstance(p, Real) or not 0 <= float(p) < 1:
+        raise ValueError(
+            f"Dropout: p is {p!r}; it is a probability of zero, so it must be a number in [0, 1)"
+        )
+
+
 def splitmix64(seed: Tensor, index: Tensor) -> Tensor:
     """Number `index` of the random sequence that starts from a seed, without those before it.
 
@@ -76,9 +88,16 @@ def splitmix64(seed: Tensor, index: Tensor) -> Tensor:
     Returns:
         Integers of 64 random bits, int64, in two's complement.
 
+    Raises:
+        TypeError: seed or index is not an int64 tensor.
+
     Source: Steele, Lea & Flood (2014), "Fast Splittable Pseudorandom Number Generators", with the
     constants of Vigna's splitmix64.c, https://prng.di.unimi.it/splitmix64.c.
     """
+    for name, tensor in (("seed", seed), ("index", index)):
+        if not isinstance(tensor, Tensor) or tensor.dtype != torch.int64:
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f"splitmix64: {name} is {kind}; it must be an int64 tensor")
     z = seed + (index + 1) * _GOLDEN
     z = (z ^ _shifted(z, 30)) * _MIX_1
     z = (z ^ _shifted(z, 27)) * _MIX_2

@@ -24,11 +24,11 @@ def figure1_network(
 
     Args:
         normalization: called with a layer's width to make the module between each hidden linear
-            layer and its sigmoid, for example `bn_core.BatchNorm1d`. With it the hidden linear
-            layers have no bias: the normalization subtracts it again, and beta has its role
-            (section 3.2). Without it there are no `norm` layers.
-        init_std: standard deviation of the Gaussian that every weight is drawn from; positive.
-            Biases start at zero. The paper says "small random Gaussian values" and no more.
+            layer and its sigmoid: a class or function, for example `bn_core.BatchNorm1d`, not a
+            module. With it the hidden linear layers have no bias: the normalization subtracts it
+            again, and beta has its role (section 3.2). Without it there are no `norm` layers.
+        init_std: standard deviation of the Gaussian that every weight is drawn from; positive and
+            finite. Biases start at zero. The paper says "small random Gaussian values" and no more.
         generator: source of the weights. Equal generators give equal weights with and without
             normalization.
 
@@ -36,7 +36,7 @@ def figure1_network(
         A network from images (m, 28, 28) to class scores (m, 10).
 
     Raises:
-        ValueError: init_std is not positive.
+        ValueError: init_std is not positive or not finite.
 
     Source: Ioffe & Szegedy (2015), section 4.1.
     """
@@ -73,8 +73,8 @@ def sigmoid_network(
         normalization: as for `figure1_network`.
         width: units in each hidden layer, at least 1.
         init_std: standard deviation of the Gaussian that a layer's weights are drawn from;
-            positive. One number for all layers, or a function of a layer's numbers of inputs and
-            outputs, such as `xavier_std`. Biases start at zero.
+            positive and finite. One number for all layers, or a function of a layer's numbers of
+            inputs and outputs, such as `xavier_std`. Biases start at zero.
         generator: source of the weights. Equal generators give equal weights, but for their scale,
             with any `init_std`.
 
@@ -82,7 +82,7 @@ def sigmoid_network(
         A network from images (m, 28, 28) to class scores (m, 10).
 
     Raises:
-        ValueError: depth or width is below 1, or a standard deviation is not positive.
+        ValueError: depth or width is below 1, or a standard deviation is out of range.
 
     Source: Ioffe & Szegedy (2015), section 4.1, for depth 3 and width 100.
     """
@@ -126,10 +126,10 @@ def dense_network(
         widths: numbers of inputs, of units in each hidden layer, and of outputs; at least two
             numbers, each at least 1.
         normalization: as for `figure1_network`.
-        activation: called to make each nonlinearity.
+        activation: called to make each nonlinearity: a class or function, not a module.
         init_std: standard deviation of the Gaussian that a layer's weights are drawn from;
-            positive. One number for all layers, or a function of a layer's numbers of inputs and
-            outputs; by default `he_std`, made for ReLU. Biases start at zero.
+            positive and finite. One number for all layers, or a function of a layer's numbers of
+            inputs and outputs; by default `he_std`, made for ReLU. Biases start at zero.
         generator: source of the weights. Equal generators give equal weights, but for their scale,
             with any normalization, activation and `init_std`.
 
@@ -137,7 +137,7 @@ def dense_network(
         A network from (m, ...), flattened to (m, widths[0]), to class scores (m, widths[-1]).
 
     Raises:
-        ValueError: too few widths or one below 1, or a standard deviation is not positive.
+        ValueError: too few widths or one below 1, or a standard deviation is out of range.
     """
     if len(widths) < 2 or min(widths) < 1:
         raise ValueError(
@@ -219,16 +219,30 @@ def centre_on_half(network: nn.Sequential) -> nn.Sequential:
     middle and give 1/2, pre-activations are 0.
 
     Args:
-        network: its layers in the order in which they are called; changed in place.
+        network: its layers in the order in which they are called; changed in place. What follows a
+            sigmoid is another, a linear layer, or `nn.Flatten` or `nn.Identity` before it.
 
     Returns:
         The same network.
 
     Raises:
-        ValueError: a linear layer after a sigmoid has no bias to set.
+        ValueError: a linear layer after a sigmoid has no bias to set, or another layer than those
+            follows a sigmoid, or a layer holds layers. Nothing is changed.
     """
     after_sigmoid = False
+    biases: list[tuple[Tensor, Tensor]] = []
     for name, layer in network.named_children():
+        if next(layer.children(), None) is not None:
+            raise ValueError(
+                f"centre_on_half: {name} holds layers of its own; put them into the network itself"
+            )
+        if after_sigmoid and not isinstance(
+            layer, (nn.Linear, nn.Sigmoid, nn.Flatten, nn.Identity)
+        ):
+            raise ValueError(
+                f"centre_on_half: {name}, after a sigmoid, is a {type(layer).__name__}; only the "
+                "biases of linear layers are set, with nothing in between"
+            )
         if isinstance(layer, nn.Linear):
             if after_sigmoid:
                 bias: Tensor | None = layer.bias
@@ -237,13 +251,17 @@ def centre_on_half(network: nn.Sequential) -> nn.Sequential:
                         f"centre_on_half: {name} has no bias; build the network without "
                         "normalization, which centres by itself"
                     )
-                bias.copy_(-layer.weight.sum(1) / 2)
+                biases.append((bias, -layer.weight.sum(1) / 2))
             after_sigmoid = False
         after_sigmoid = after_sigmoid or isinstance(layer, nn.Sigmoid)
+    for bias, values in biases:
+        bias.copy_(values)
     return network
 
 
 def _gaussian(linear: nn.Linear, std: float, generator: torch.Generator | None) -> nn.Linear:
+    if std == math.inf:
+        raise ValueError(f"init_std is {std}; it must be finite (say 0.1)")
     nn.init.normal_(linear.weight, std=std, generator=generator)
     bias: Tensor | None = linear.bias
     if bias is not None:
@@ -266,12 +284,13 @@ def convolutional_network(
     axis of channels), then `conv1`, `norm1`, `activation1` and so on, then `flatten` and `linear`.
 
     Args:
-        normalization: called with a layer's number of feature maps to make its normalization, for
-            example `bn_core.BatchNorm2d`. Without it there are no `norm` layers.
+        normalization: called with a layer's number of feature maps to make its normalization: a
+            class or function, for example `bn_core.BatchNorm2d`, not a module. Without it there are
+            no `norm` layers.
         place: "before" puts it between the convolution and the nonlinearity, as section 3.2 does;
             that convolution has no bias, which would be subtracted again. "after" puts it behind
             the nonlinearity, and the convolution keeps its bias.
-        activation: called to make each nonlinearity.
+        activation: called to make each nonlinearity: a class or function, not a module.
         channels: feature maps of each convolution, from the first; at least one number.
         generator: source of the weights, Gaussian with variance 2 / (inputs of a unit) (He et al.
             2015). Biases start at zero. Equal generators give equal weights wherever the

@@ -1,13 +1,21 @@
 """Several networks of one architecture, trained at once as one batched computation."""
 
 import copy
+import operator
+import re
+import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,14 +35,20 @@ class Stack(nn.Module):
     itself, such as SGD with momentum or Adam, is S independent optimizers. One that looks at a
     whole tensor, such as LBFGS or Adafactor, would mix the networks.
 
+    What the networks have in common is looked for in their modules' attributes: numbers, strings,
+    tensors, functions, and tuples, lists and dictionaries of them; of other objects the type is
+    compared alone, and hooks are taken from the first. Layers that `torch.vmap` cannot map raise
+    its RuntimeError in `forward`.
+
     Args:
         modules: the S networks; at least one. They are copied and stay as they are.
 
     Raises:
         ValueError: no network; networks that differ in more than the values of their parameters
-            and buffers; or a layer that draws from torch's global generator in training, such as
-            `nn.Dropout`, whose draws could not be those of a network trained alone: use
-            `bn_core.lab.dropout.Dropout`.
+            and buffers; a recurrent layer of torch, which `torch.vmap` cannot map; or a layer that
+            draws from torch's global generator in training, such as `nn.Dropout`, whose draws could
+            not be those of a network trained alone: use `bn_core.lab.dropout.Dropout`.
+        TypeError: modules is one network, or holds what is none.
 
     Attributes:
         network: the architecture, holding the stacked tensors. Call the stack, not it; settings of
@@ -43,13 +57,25 @@ class Stack(nn.Module):
 
     network: nn.Module
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
         super().__init__()
+        given: object = modules
+        if isinstance(given, nn.Module) and not isinstance(given, nn.ModuleList):
+            raise TypeError(
+                f"Stack: modules is a {type(given).__name__}, one network; give a list of them"
+            )
+        modules = list(modules)
         if not modules:
             raise ValueError("Stack: modules is empty; give at least one network")
+        for module in modules:
+            if not isinstance(module, nn.Module):
+                raise TypeError(
+                    f"Stack: modules holds a {type(module).__name__}; each must be a network, an "
+                    "nn.Module"
+                )
+        _check_layers(modules[0])
         for module in modules[1:]:
             _check_alike(modules[0], module)
-        _check_draws(modules[0])
         self._size = len(modules)
         named = [_tensors(module) for module in modules]
         # deepcopy takes from `memo` what it finds there: a copy of the first network in which
@@ -83,38 +109,52 @@ class Stack(nn.Module):
     def backward(self, x: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of each network, its gradient put into the parameters' `grad`.
 
-        The same as forward, loss, `zero_grad` and backward, but in a fraction of the time: after
-        some 20 steps of one kind, the tensor operations of a step are recorded where they can be,
-        and from then on replayed without Python.
+        The same as forward, loss, `zero_grad` and backward, but mostly in a fraction of the time:
+        after some 20 steps of one kind, the tensor operations of a step are recorded where they can
+        be, and from then on replayed without Python. They cannot with convolutions, hooks, or
+        attributes of a module that are neither numbers, strings, functions, tensors nor tuples,
+        lists and dictionaries of them. A change of an attribute or a module is noticed; one of
+        what `forward` takes from elsewhere, such as a global variable, is not.
 
         Args:
             x: (S, m, ...).
-            labels: (S, m), int64.
+            labels: (S, m), int64, each in [0, classes): none is left out of the mean.
 
         Returns:
             The losses, (S,), without gradient.
 
         Raises:
-            ValueError: x or labels has not S batches.
+            ValueError: x or labels has not S batches, or a label is no class.
         """
         self._check_batches("x", x)
         self._check_batches("labels", labels)
-        return self._recordings.step(self.network, x, labels)
+        try:
+            return self._recordings.step(self.network, x, labels)
+        except (IndexError, RuntimeError) as e:
+            if not re.search(r"Target -?\d+ is out of bounds", str(e)):
+                raise
+            raise ValueError(
+                f"Stack: labels has values from {labels.min()} to {labels.max()}; each must be a "
+                "class, in [0, classes)"
+            ) from e
 
     def unstack(self, s: int) -> nn.Module:
         """Network s by itself, an ordinary module for evaluation and probes.
 
         Its parameters and buffers are views into the stack: it shows what the stack has learned at
         any time, without being unstacked again, and changing it changes the stack. Take a
-        `copy.deepcopy` of it for a network that stays as it is. A later move of the stack to
-        another device or type leaves it behind.
+        `copy.deepcopy` of it for a network that stays as it is, also before pickling or saving it:
+        a view takes all of the stack into the file. A later move of the stack to another device or
+        type leaves it behind.
 
         Args:
             s: index of the network, in [-S, S).
 
         Raises:
             IndexError: s is out of range.
+            TypeError: s is not an integer.
         """
+        s = operator.index(s)
         if not -self._size <= s < self._size:
             raise IndexError(
                 f"Stack.unstack: s is {s}; with {self._size} networks it must be in "
@@ -149,10 +189,10 @@ class _Recordings:
     same order, so the numbers are the same; that is checked before a recording is used.
 
     A recording knows nothing of Python: it holds while all that decides the operations stays the
-    same. That is the `key`: shapes, types, training or evaluation mode, and every number, flag and
-    string among the layers' attributes. A key is recorded when it has stayed for some steps, about
-    as many as a recording costs, so that a setting which changes in every step costs nothing. What
-    cannot be recorded, such as a layer with hooks, runs in the ordinary way.
+    same. That is the `key`: shapes, types, training or evaluation mode, the kinds and names of the
+    modules and everything among their attributes. A key is recorded when it has stayed for some
+    steps, about as many as a recording costs, so that a setting which changes in every step costs
+    nothing. What cannot be recorded, such as a layer with hooks, runs in the ordinary way.
     """
 
     def __init__(self) -> None:
@@ -301,22 +341,65 @@ def _same_bits(one: Tensor | None, other: Tensor | None) -> bool:
     return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
-_SETTINGS = frozenset({bool, int, float, str})
+# Attributes that nn.Module keeps for itself.
+_INTERNAL = frozenset(vars(nn.Module())) - {"training"}
+# What never changes: an attribute has changed only if it is another object that is not equal.
+_FIXED = frozenset(
+    {
+        *(bool, int, float, complex, str, bytes, type(None)),
+        *(type, FunctionType, BuiltinFunctionType, torch.dtype, torch.device, torch.memory_format),
+    }
+)
 
 
 def _recording_key(
     modules: Sequence[nn.Module], tensors: Sequence[Tensor], x: Tensor, labels: Tensor
 ) -> Any:
     """All that decides which operations a step consists of; None if it is not to be recorded."""
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled(x.device.type) or any(t._backward_hooks for t in tensors):
         return None
-    settings: list[bool | int | float | str] = []
+    settings: list[Any] = []
     for module in modules:
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
             return None
-        settings += [value for value in vars(module).values() if type(value) in _SETTINGS]
+        settings += (type(module), *module._modules, *module._parameters, *module._buffers)
+        for name, value in vars(module).items():
+            if name not in _INTERNAL:
+                kind = type(value)
+                settings += (name, kind, value if kind in _FIXED else _comparable(value))
     batch = [(tensor.shape, tensor.dtype, tensor.device) for tensor in (x, labels)]
-    return settings, batch, [(t.requires_grad, t.dtype, t.device) for t in tensors]
+    return settings, batch, [(t.requires_grad, t.shape, t.dtype, t.device) for t in tensors]
+
+
+def _comparable(value: Any) -> Any:
+    """What is equal to itself later if the value has not changed; else to nothing."""
+    if isinstance(value, Tensor) and not value.is_inference():
+        return _Same(value), value._version
+    if type(value) in _FIXED or isinstance(value, (type, Enum, np.generic)):
+        return value
+    if isinstance(value, partial):
+        value = _contents(value)
+    if isinstance(value, (tuple, list)):
+        return [(type(part), _comparable(part)) for part in value]
+    if type(value) is dict:
+        return [(key, type(part), _comparable(part)) for key, part in value.items()]
+    return object()  # may change without being seen to: no two keys are equal
+
+
+class _Same:
+    """Equal to another of the same object, which it holds: nothing else gets that identity."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._value is other._value
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+# By default it is -100, and such an example would count for nothing but in the number of them.
+_IGNORED = torch.iinfo(torch.int64).min
 
 
 def _losses_and_gradients(
@@ -325,7 +408,12 @@ def _losses_and_gradients(
     trained = [tensor for tensor in tensors.values() if tensor.requires_grad]
     with torch.enable_grad():
         scores = _scores(network, tensors, x)
-        losses = F.cross_entropy(scores.flatten(0, 1), labels.flatten(), reduction="none")
+        losses = F.cross_entropy(
+            scores.flatten(0, 1),
+            labels.flatten(),
+            reduction="none",
+            ignore_index=_IGNORED,
+        )
         losses = losses.view(labels.shape).mean(1)
         gradients = torch.autograd.grad(losses.sum(), trained, allow_unused=True)
     return losses.detach(), gradients
@@ -464,26 +552,91 @@ def _check_alike(first: nn.Module, other: nn.Module) -> None:
             "Stack: the networks must be of one architecture, but one is\n"
             f"{first}\nand another is\n{other}"
         )
-    shapes, others = (
+    shapes, other_shapes = (
         {name: (tuple(t.shape), t.dtype, t.device) for name, t in _tensors(module).items()}
         for module in (first, other)
     )
-    for name in {**shapes, **others}:
-        if shapes.get(name) != others.get(name):
+    for name in {**shapes, **other_shapes}:
+        if shapes.get(name) != other_shapes.get(name):
             raise ValueError(
                 f"Stack: the networks must be of one architecture, but {name!r} is "
-                f"{shapes.get(name)} in one and {others.get(name)} in another"
+                f"{shapes.get(name)} in one and {other_shapes.get(name)} in another"
             )
     if [m.training for m in first.modules()] != [m.training for m in other.modules()]:
         raise ValueError(
             "Stack: one network is in training mode where another is in evaluation mode; call "
             ".train() or .eval() on all"
         )
+    parts, others = dict(first.named_modules()), dict(other.named_modules())
+    for name in {**parts, **others}:
+        one, two = parts.get(name), others.get(name)
+        kinds = [None if m is None else type_before_parametrizations(m) for m in (one, two)]
+        if one is None or two is None or kinds[0] is not kinds[1]:
+            raise _unlike(name, "type", *kinds)
+        for attribute in {**vars(one), **vars(two)}:
+            values = [vars(module).get(attribute, "absent") for module in (one, two)]
+            is_own = attribute not in _INTERNAL and not attribute.startswith("_torchdynamo")
+            if is_own and not _same(*values):
+                raise _unlike(name, attribute, *values)
+    theirs = _tensors(other)
+    for name, tensor in _tensors(first).items():
+        if tensor.requires_grad != theirs[name].requires_grad:
+            wanted = (tensor.requires_grad, theirs[name].requires_grad)
+            raise _unlike(name, "requires_grad", *wanted)
 
 
-def _check_draws(module: nn.Module) -> None:
+def _unlike(name: str, attribute: str, one: Any, other: Any) -> ValueError:
+    where = f"{attribute} of {name!r}" if name else attribute
+    first, second = (textwrap.shorten(repr(value), 200) for value in (one, other))
+    return ValueError(
+        f"Stack: the networks must be of one architecture, but {where} is {first} in one and "
+        f"{second} in another"
+    )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Of one type and equal; of objects that are no values, the type alone is compared."""
+    if one is other:
+        return True
+    if type(one) is not type(other) or getattr(one, "shape", 0) != getattr(other, "shape", 0):
+        return False
+    if isinstance(one, Tensor):
+        kinds = [(t.dtype, t.device, t.layout, t.requires_grad) for t in (one, other)]
+        return kinds[0] == kinds[1] and _same_bits(one, other)
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, (FunctionType, MethodType, partial)):
+        return _same(_contents(one), _contents(other))
+    equality: Any = type(one).__eq__
+    if equality is object.__eq__:  # each is equal to itself alone, or it is no value
+        return type(one) not in _FIXED and not isinstance(one, (type, Enum))
+    try:
+        return bool(np.all((one == other) | ((one != one) & (other != other))))
+    except Exception:  # it has no equality after all
+        return True
+
+
+def _contents(function: Any) -> list[Any]:
+    """What decides on a function's values: each network may have made it for itself."""
+    if isinstance(function, partial):
+        return [function.func, function.args, function.keywords]
+    if isinstance(function, MethodType):
+        return [function.__func__.__code__]
+    captured = [cell.cell_contents for cell in function.__closure__ or ()]
+    values = [*captured, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
+    # a function among them may hold this one
+    codes = [value.__code__ if isinstance(value, FunctionType) else value for value in values]
+    return [function.__code__, *codes]
+
+
+def _check_layers(module: nn.Module) -> None:
     for name, layer in module.named_modules():
-        if isinstance(layer, (nn.modules.dropout._DropoutNd, nn.RReLU)):
+        if isinstance(layer, nn.RNNBase):
+            raise ValueError(f"Stack: layer {name!r} is {layer}, which torch.vmap cannot map")
+        is_dropout = isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0
+        if is_dropout or isinstance(layer, nn.RReLU):
             raise ValueError(
                 f"Stack: layer {name!r} is {layer}, which draws from one generator for all "
                 "networks; use bn_core.lab.dropout.Dropout, which has a seed of its own"

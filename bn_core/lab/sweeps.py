@@ -1,9 +1,12 @@
 """Many independent runs at once, on all cores or on a cluster, with one progress bar for all."""
 
+import operator
+import os
+import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,12 +43,12 @@ class Report:
 
 def run_all(
     run: Callable[[Job, Report], Outcome],
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     *,
     steps: int,
     progress: str | None = None,
     workers: int | None = None,
-    resume: Path | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> list[Outcome]:
     """Call `run` for every job, in parallel, with one thread each.
 
@@ -65,7 +68,8 @@ def run_all(
 
     Args:
         run: called as run(job, report); it calls report(steps done) as it goes. A function of a
-            module, since other processes import it.
+            module, since other processes import it, and outcomes are stored under its name. What it
+            raises comes with a note that says in which job.
         jobs: what to run, in order. With `resume`, values that `joblib.hash` can tell apart:
             numbers, strings, and tuples, lists, dictionaries and dataclasses of them.
         steps: steps that each job takes, for the progress bar.
@@ -78,12 +82,18 @@ def run_all(
         The outcomes, in the order of the jobs.
 
     Raises:
-        ValueError: workers is not positive, or a file of `resume` is damaged.
+        ValueError: workers is not positive, steps is negative, `resume` is not a folder, or a file
+            in it is damaged.
+        TypeError: workers or steps is not an integer; or, with `resume`, run is not a function of a
+            module.
     """
-    if workers is not None and workers < 1:
+    jobs, steps = list(jobs), operator.index(steps)
+    if steps < 0:
+        raise ValueError(f"run_all: steps is {steps}; it must be at least 0")
+    if workers is not None and operator.index(workers) < 1:
         raise ValueError(f"run_all: workers is {workers}; it must be at least 1, or None for all")
     outcomes: dict[int, Any] = {}
-    files = [None] * len(jobs) if resume is None else _files(resume, run, jobs, steps)
+    files = [None] * len(jobs) if resume is None else _files(Path(resume), run, jobs, steps)
     for i, file in enumerate(files):
         if file is not None and file.exists():
             outcomes[i] = _stored(file)
@@ -134,7 +144,11 @@ def _one(
     except OSError:  # on another machine
         done = None
     with _one_thread():
-        return i, run(job, Report(checkpoint, done))
+        try:
+            return i, run(job, Report(checkpoint, done))
+        except Exception as e:
+            e.add_note(f"run_all: in job {i}, {repr(job)[:200]}")
+            raise
 
 
 _lock = threading.Lock()
@@ -191,6 +205,13 @@ def _files(
     folder: Path, run: Callable[..., Any], jobs: Sequence[Any], steps: int
 ) -> list[Path | None]:
     """Where each outcome is stored: named after what was run; equal jobs are numbered."""
+    if not _is_of_a_module(run):
+        raise TypeError(
+            f"run_all: run is {run!r}; with resume it must be a function of a module, whose name "
+            "says which outcomes are its own. Put what it holds into the jobs"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"run_all: resume is {folder}, which is not a folder")
     folder.mkdir(parents=True, exist_ok=True)
     seen: Counter[str] = Counter()
     files: list[Path | None] = []
@@ -201,11 +222,23 @@ def _files(
     return files
 
 
+def _is_of_a_module(run: Callable[..., Any]) -> bool:
+    """Whether its name leads to it."""
+    try:
+        return operator.attrgetter(run.__qualname__)(sys.modules[run.__module__]) is run
+    except (AttributeError, KeyError):
+        return False
+
+
 def _store(outcome: Any, file: Path) -> None:
     """Whoever reads finds no file or the whole one."""
     beside = file.with_name(f"{file.name}.part")
-    joblib.dump(outcome, beside)
-    beside.replace(file)
+    try:
+        joblib.dump(outcome, beside)
+        beside.replace(file)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _stored(file: Path) -> Any:

@@ -11,7 +11,10 @@ in the stack, may sum in another order: there the numbers agree to rounding, and
 many steps. On CUDA, add `torch.use_deterministic_algorithms(True)`.
 """
 
+import itertools
 import math
+import operator
+import os
 import signal
 import threading
 import time
@@ -82,7 +85,7 @@ def train(
     schedule: Callable[[int], object] | None = None,
     report: Callable[[int], object] | None = None,
     progress: str | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 60.0,
 ) -> Training:
     """Train a classifier with cross-entropy, one mini-batch a step.
@@ -105,8 +108,10 @@ def train(
     Args:
         model: maps a batch of images to class scores (m, classes); put into training mode.
         images: training examples, (n, ...).
-        labels: their classes, (n,), int64.
-        optimizer: of the model's parameters.
+        labels: their classes, (n,), int64. As in `F.cross_entropy`, -100 is no class, and such an
+            example does not count.
+        optimizer: of the model's parameters, some of which are to be trained. It takes a step from
+            the gradients alone, unlike LBFGS.
         steps: number of mini-batches to train on.
         batch_size: examples in a mini-batch, at most n. Each epoch is a new random order, and the
             examples that do not fill a last batch wait for the next epoch's order.
@@ -114,7 +119,7 @@ def train(
         watch: called with the number of steps done, before the first step (0) and after, at each
             of `watch_at`. What it returns, values by name, is kept in the record; the same names
             each time. It may evaluate the model: training mode is set again afterwards.
-        watch_at: the steps at which to call it, each in [0, steps].
+        watch_at: the steps at which to call it, each in [0, steps]; not empty with `watch`.
         schedule: called before every step with its number, from 1. It may set the optimizer's
             learning rate or an attribute of a layer, by that number alone, so that a resumed
             training does the same.
@@ -131,9 +136,12 @@ def train(
         measured before is kept.
 
     Raises:
-        ValueError: an argument is out of range; images, labels and model do not fit together; or
-            the optimizer is of another model.
-        TypeError: model is a Stack; labels is not int64; or `watch` returned what cannot be kept.
+        ValueError: an argument is out of range; images and labels do not fit together, or the
+            model's scores and the labels; the optimizer is of another model; or all parameters are
+            frozen. What the model itself raises, of images that it does not take, comes as it is,
+            with a note of the step and the batch.
+        TypeError: model is a Stack; an argument or what the model returns is of another type; or
+            `watch` returned what cannot be kept.
         bn_core.lab.checkpoint.CheckpointError: the file is damaged, or of another run.
         Interrupted: Ctrl-C.
     """
@@ -141,7 +149,7 @@ def train(
         raise TypeError("train: model is a Stack of networks; use train_stack")
 
     def advance(batch: Tensor, targets: Tensor) -> Tensor:
-        loss = F.cross_entropy(model(batch[0]), targets[0])
+        loss = _loss(model(batch[0]), targets[0])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -158,7 +166,7 @@ def train(
         labels=labels,
         optimizer=optimizer,
         advance=advance,
-        generators=[generator or torch.default_generator],
+        generators=[torch.default_generator if generator is None else generator],
         steps=steps,
         batch_size=batch_size,
         watch=None if watch is None else watch_one,
@@ -186,7 +194,7 @@ def train_stack(
     schedule: Callable[[int], object] | None = None,
     report: Callable[[int], object] | None = None,
     progress: str | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 60.0,
 ) -> list[Training]:
     """Train the S networks of a stack at once, each as `train` would train it alone.
@@ -196,7 +204,7 @@ def train_stack(
     Args:
         stack: the networks; put into training mode.
         images: training examples, (n, ...), the same for all.
-        labels: their classes, (n,), int64.
+        labels: their classes, (n,), int64, none negative.
         optimizer: of the stack's parameters. It must treat every number by itself, as SGD with
             momentum and Adam do.
         steps: number of mini-batches to train each network on.
@@ -223,6 +231,11 @@ def train_stack(
     """
     if not isinstance(stack, Stack):
         raise TypeError(f"train_stack: stack is a {type(stack).__name__}, not a Stack; use train")
+    if not isinstance(generators, Sequence):
+        raise TypeError(
+            f"train_stack: generators is a {type(generators).__name__}; give a list, with a "
+            "torch.Generator for each network"
+        )
     if not len(generators) == len(set(generators)) == len(stack):
         raise ValueError(
             f"train_stack: there are {len(set(generators))} different generators for {len(stack)} "
@@ -276,12 +289,12 @@ class _Loop:
     schedule: Callable[[int], object] | None
     report: Callable[[int], object] | None
     progress: str | None
-    checkpoint: Path | None
+    checkpoint: str | os.PathLike[str] | None
     checkpoint_seconds: float
 
     def __post_init__(self) -> None:
         self._check()
-        self._stops = frozenset(self.watch_at)
+        self._file = None if self.checkpoint is None else Path(self.checkpoint)
         self._orders = _Orders(len(self.images), self.batch_size, self.generators)
         self._done = 0  # steps
         self._trainings = [Training() for _ in self.generators]
@@ -291,8 +304,8 @@ class _Loop:
         self._unseen: list[tuple[int, Tensor]] = []  # steps and losses, still on the device
 
     def run(self) -> list[Training]:
-        run = {} if self.checkpoint is None else self._identity()
-        resumed = self.checkpoint is not None and self.checkpoint.exists()
+        run = {} if self._file is None else self._identity()
+        resumed = self._file is not None and self._file.exists()
         if resumed:
             self._resume(run)
         bar = tqdm(
@@ -322,7 +335,15 @@ class _Loop:
         while self._done < self.steps and not self._all_diverged() and not asked_to_stop():
             if self.schedule is not None:
                 self.schedule(self._done + 1)
-            losses = self.advance(*self._batches())
+            images, labels = self._batches()
+            try:
+                losses = self.advance(images, labels)
+            except Exception as e:
+                e.add_note(
+                    f"{self.function}: in step {self._done + 1}, with a batch of "
+                    f"{tuple(images.shape[1:])}, {images.dtype}"
+                )
+                raise
             self._done += 1
             self._unseen.append((self._done, losses))
             if len(self._unseen) == LOOK_EVERY:
@@ -385,18 +406,26 @@ class _Loop:
 
     def _kept(self, name: str, value: Any) -> Any:
         """A value as the record keeps it: a copy that neither holds nor shares device memory."""
-        if isinstance(value, Tensor):
-            value = value.detach().cpu()
-            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-        if isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0:
-            value = value.item()
-        if value is None or isinstance(value, (bool, int, float, str)):
-            return value
-        if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-            return value.copy()
+        kept, kind = value, type(value).__name__
+        if isinstance(value, (Tensor, np.ndarray)):
+            kind += f" of {value.dtype}"
+        try:
+            if isinstance(kept, Tensor):
+                kept = kept.float() if kept.dtype == torch.bfloat16 else kept
+                kept = kept.numpy(force=True)
+            if isinstance(kept, (np.ndarray, np.generic)) and kept.ndim == 0:
+                kept = kept.item()
+            if kept is None or isinstance(kept, (bool, int, float, str)):
+                return kept
+            if isinstance(kept, np.ndarray) and kept.dtype.kind in "biufc":
+                kept = kept.astype(kept.dtype.newbyteorder("="), order="C")
+                torch.from_numpy(kept)  # as a checkpoint will have it
+                return kept
+        except (RuntimeError, TypeError):  # types and layouts that NumPy or torch does not know
+            pass
         raise TypeError(
-            f"{self.function}: watch returned a {type(value).__name__} as {name!r}; it must be a "
-            "number, a string, None, a tensor or a numeric array"
+            f"{self.function}: watch returned a {kind} as {name!r}; it must be a number, a string, "
+            "None, a dense tensor or a numeric array, of a type that both torch and NumPy have"
         )
 
     def _all_diverged(self) -> bool:
@@ -438,7 +467,7 @@ class _Loop:
         }
 
     def _store(self, run: Mapping[str, str]) -> None:
-        if self.checkpoint is None:
+        if self._file is None:
             return
         self._look()
         trainings = [
@@ -458,11 +487,11 @@ class _Loop:
             "orders": self._orders.state(),
             "global generators": _global_generators(self.images.device),
         }
-        checkpoints.write(self.checkpoint, run, state)
+        checkpoints.write(self._file, run, state)
 
     def _resume(self, run: Mapping[str, str]) -> None:
-        assert self.checkpoint is not None
-        state = checkpoints.read(self.checkpoint, run)
+        assert self._file is not None
+        state = checkpoints.read(self._file, run)
         self._done = state["done"]
         self._sums, self._counts = state["sums"], state["counts"]
         for training, stored in zip(self._trainings, state["trainings"], strict=True):
@@ -476,16 +505,23 @@ class _Loop:
         _set_global_generators(self.images.device, state["global generators"])
 
     def _check(self) -> None:
+        self._check_types()
         function, n = self.function, len(self.images)
-        if len(self.labels) != n or self.labels.dim() != 1:
+        if self.labels.shape != (n,):
             raise ValueError(
                 f"{function}: labels has shape {tuple(self.labels.shape)}; with {n} images it must "
                 f"be ({n},)"
             )
+        if n == 0:
+            raise ValueError(f"{function}: there are no examples; give at least one")
         if self.labels.dtype != torch.int64:
             raise TypeError(
                 f"{function}: labels has dtype {self.labels.dtype}; classes are int64. Use "
                 "labels.long()"
+            )
+        if isinstance(self.model, Stack) and self.labels.min() < 0:
+            raise ValueError(
+                f"{function}: labels has {self.labels.min()}; each must be a class, in [0, classes)"
             )
         if self.steps < 0:
             raise ValueError(f"{function}: steps is {self.steps}; it must be at least 0")
@@ -494,11 +530,15 @@ class _Loop:
                 f"{function}: batch_size is {self.batch_size}; with {n} examples it must be in "
                 f"[1, {n}]"
             )
-        stops = self.watch_at
-        if stops and not 0 <= min(stops) <= max(stops) <= self.steps:
+        if self._stops and not 0 <= min(self._stops) <= max(self._stops) <= self.steps:
             raise ValueError(
-                f"{function}: watch_at has steps from {min(stops)} to {max(stops)}; they must be "
-                f"in [0, {self.steps}]"
+                f"{function}: watch_at has steps from {min(self._stops)} to {max(self._stops)}; "
+                f"they must be in [0, {self.steps}]"
+            )
+        if self.watch is not None and not self._stops:
+            raise ValueError(
+                f"{function}: watch_at is empty, so that watch would never be called; give the "
+                f"steps to call it at, such as [{self.steps}]"
             )
         if not self.checkpoint_seconds >= 0:
             raise ValueError(
@@ -522,8 +562,50 @@ class _Loop:
                 f"{function}: the optimizer has none of the model's parameters; make it from the "
                 "parameters() of the model that is to be trained"
             )
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise ValueError(
+                f"{function}: all of the model's parameters are frozen; set requires_grad of those "
+                "that are to be trained"
+            )
+
+    def _check_types(self) -> None:
+        """Types of the arguments; whole numbers become ints."""
+        wanted: list[tuple[str, Any, type, str]] = [
+            ("model", self.model, nn.Module, "an nn.Module"),
+            ("images", self.images, Tensor, "a tensor; use torch.as_tensor(images)"),
+            ("labels", self.labels, Tensor, "a tensor; use torch.as_tensor(labels)"),
+            ("optimizer", self.optimizer, torch.optim.Optimizer, "a torch.optim.Optimizer"),
+        ]
+        seeded = "a torch.Generator; use torch.Generator().manual_seed(seed)"
+        wanted += [("generator", each, torch.Generator, seeded) for each in self.generators]
+        for name, value, kind, what in wanted:
+            if not isinstance(value, kind):
+                raise TypeError(
+                    f"{self.function}: {name} is a {type(value).__name__}; it must be {what}"
+                )
+        if isinstance(self.optimizer, torch.optim.LBFGS):
+            raise TypeError(
+                f"{self.function}: optimizer is LBFGS, which needs the loss again within a step; "
+                "use one that does not, such as torch.optim.SGD"
+            )
+        try:
+            self.steps, self.batch_size = map(operator.index, (self.steps, self.batch_size))
+            self._stops = frozenset(map(operator.index, self.watch_at))
+        except TypeError as e:
+            raise TypeError(
+                f"{self.function}: steps is {self.steps!r}, batch_size {self.batch_size!r} and "
+                f"watch_at {self.watch_at!r}; they must be whole numbers, and watch_at a list"
+            ) from e
 
     def _check_measured(self, measured: Sequence[Mapping[str, Any] | None]) -> None:
+        is_sequence = isinstance(measured, Sequence) and not isinstance(measured, str)
+        for values in measured if is_sequence else [measured]:
+            if not is_sequence or not (values is None or isinstance(values, Mapping)):
+                raise TypeError(
+                    f"{self.function}: watch returned a {type(values).__name__}; it must return "
+                    "values by name, a dictionary or None"
+                    f"{', for each network in a list' if isinstance(self.model, Stack) else ''}"
+                )
         if len(measured) != len(self._trainings):
             raise ValueError(
                 f"{self.function}: watch returned {len(measured)} mappings; there are "
@@ -586,19 +668,31 @@ class _Orders:
 
 
 def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
-    """Yield index tensors of mini-batches for ever, in a new random order each epoch.
+    """Index tensors of mini-batches for ever, in a new random order each epoch.
 
     Args:
-        n: number of examples.
-        batch_size: examples in a mini-batch, at most n.
+        n: number of examples, at least 1.
+        batch_size: examples in a mini-batch, at least 1 and at most n.
         generator: source of the orders.
 
-    Yields:
-        (batch_size,) int64; within an epoch no index twice, the incomplete last batch left out.
+    Returns:
+        An iterator over (batch_size,) int64; within an epoch no index twice, the incomplete last
+        batch left out.
+
+    Raises:
+        ValueError: batch_size is not in [1, n].
+        TypeError: n or batch_size is not an integer.
     """
-    orders = _Orders(n, batch_size, [generator or torch.default_generator])
-    while True:
-        yield orders.next()[0]
+    n, batch_size = operator.index(n), operator.index(batch_size)
+    if not 1 <= batch_size <= n:
+        raise ValueError(
+            f"batches: batch_size is {batch_size}; with {n} examples it must be in [1, {n}]"
+            if n > 0
+            else f"batches: n is {n}; it must be at least 1"
+        )
+    generator = torch.default_generator if generator is None else generator
+    orders = _Orders(n, batch_size, [generator])
+    return (orders.next()[0] for _ in itertools.count())
 
 
 @torch.no_grad()
@@ -612,7 +706,12 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 10_000) -> Tenso
 
     Returns:
         (n, classes).
+
+    Raises:
+        ValueError: batch_size is below 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"predict: batch_size is {batch_size}; it must be at least 1")
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -626,10 +725,45 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
     """Share of examples whose highest score is their class's, in [0, 1].
 
     Args:
-        scores: (n, classes).
-        labels: (n,), int64.
+        scores: (n, classes), n at least 1. Of equal scores the first counts; and of those that are
+            NaN, as after divergence, the first counts as the highest.
+        labels: (n,), integers.
+
+    Raises:
+        ValueError: scores and labels have other shapes, or labels are no integers.
     """
+    if scores.dim() != 2 or 0 in scores.shape or labels.shape != scores.shape[:1]:
+        raise ValueError(
+            f"accuracy: scores has shape {tuple(scores.shape)} and labels "
+            f"{tuple(labels.shape)}; they must be (n, classes) and (n,), with n at least 1"
+        )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"accuracy: labels has dtype {labels.dtype}; classes are integers")
     return (scores.argmax(1) == labels).float().mean().item()
+
+
+def _loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of scores (m, classes) and labels (m,)."""
+    try:
+        return F.cross_entropy(scores, labels)
+    except Exception as e:
+        if not isinstance(scores, Tensor):
+            raise TypeError(
+                f"train: the model returns a {type(scores).__name__}; it must return a tensor of "
+                "class scores"
+            ) from e
+        if scores.dim() != 2 or len(scores) != len(labels):
+            raise ValueError(
+                f"train: the model returns scores of shape {tuple(scores.shape)}; with a batch of "
+                f"{len(labels)} they must be ({len(labels)}, classes)"
+            ) from e
+        if "is out of bounds" in str(e):
+            raise ValueError(
+                f"train: labels has values from {labels.min()} to {labels.max()} in one batch; "
+                f"with {scores.shape[1]} scores for each image they must be in "
+                f"[0, {scores.shape[1]})"
+            ) from e
+        raise
 
 
 @contextmanager

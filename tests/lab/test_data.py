@@ -5,6 +5,7 @@ server on 127.0.0.1; the last section loads the real sets where they are on this
 """
 
 import contextlib
+import dataclasses
 import errno
 import gzip
 import hashlib
@@ -388,6 +389,12 @@ def test_hold_out_refuses_a_seed_out_of_range(digits, seed):
         digits.hold_out(5, seed)
 
 
+def test_hold_out_refuses_a_negative_label(digits):
+    labels = torch.where(digits.train_labels == 3, -1, digits.train_labels)
+    with pytest.raises(ValueError, match="train_labels has -1; classes are 0 and up"):
+        dataclasses.replace(digits, train_labels=labels).hold_out(100)
+
+
 def test_hold_out_refuses_a_fraction(digits):
     with pytest.raises(TypeError):
         digits.hold_out(0.1)
@@ -424,6 +431,11 @@ def test_what_is_not_an_idx_file_of_bytes_is_refused(content):
 
 
 # --- Folders of the user and of the system ------------------------------------------------------
+
+
+def test_a_name_that_is_no_string_is_unknown():
+    with pytest.raises(ValueError, match=r"name is \['mnist'\]; the data sets are"):
+        load(["mnist"])
 
 
 def test_an_unknown_name_lists_the_known_ones():

@@ -102,7 +102,7 @@ def test_in_evaluation_nothing_is_dropped_or_counted():
     assert layer.calls == 0
 
 
-@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
+@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan"), "a"])
 def test_p_must_be_a_probability_below_one(p):
     with pytest.raises(ValueError, match=r"p is .* in \[0, 1\)"):
         Dropout(p)
@@ -111,3 +111,38 @@ def test_p_must_be_a_probability_below_one(p):
 def test_seed_must_have_64_bits():
     with pytest.raises(ValueError, match="64-bit"):
         Dropout(seed=2**63)
+
+
+@pytest.mark.parametrize("seed", [1.5, "a", None])
+def test_seed_is_an_integer(seed):
+    with pytest.raises(TypeError, match="integer"):
+        Dropout(seed=seed)
+
+
+def test_the_seed_is_kept_as_int64():
+    assert Dropout(seed=True).seed.dtype == torch.int64
+
+
+def test_p_is_looked_at_again_when_it_is_used():
+    layer = Dropout()
+    layer.p = 2
+    with pytest.raises(ValueError, match=r"p is 2.*\[0, 1\)"):
+        layer(torch.ones(3))
+
+
+def test_integers_are_refused_as_torch_does():
+    with pytest.raises(TypeError, match=r"input has dtype torch\.int64"):
+        Dropout()(torch.arange(4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((torch.tensor(0.0), torch.arange(3)), r"seed is torch\.float32"),
+        ((torch.tensor(0), torch.arange(3, dtype=torch.int32)), r"index is torch\.int32"),
+        ((0, torch.arange(3)), "seed is int; it must be an int64 tensor"),
+    ],
+)
+def test_the_generator_takes_int64_alone(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        splitmix64(*arguments)

@@ -174,6 +174,25 @@ def test_centring_needs_a_bias():
         centre_on_half(deep(2, BatchNorm1d))
 
 
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([nn.Sigmoid(), nn.Conv2d(1, 1, 2)], "1, after a sigmoid, is a Conv2d"),
+        (
+            [nn.Sigmoid(), nn.BatchNorm1d(4), nn.Linear(4, 4)],
+            "1, after a sigmoid, is a BatchNorm1d",
+        ),
+        ([nn.Sequential(nn.Sigmoid(), nn.Linear(4, 4))], "0 holds layers of its own"),
+    ],
+)
+def test_centring_refuses_what_it_would_skip_and_changes_nothing(layers, message):
+    network = nn.Sequential(nn.Sigmoid(), nn.Linear(4, 4), *layers)
+    before = network[1].bias.clone()
+    with pytest.raises(ValueError, match=message.replace("1,", "3,", 1).replace("0 h", "2 h")):
+        centre_on_half(network)
+    assert torch.equal(network[1].bias, before)
+
+
 # Any widths and any nonlinearity
 
 
@@ -222,6 +241,8 @@ def test_weights_of_variance_two_over_the_inputs_keep_the_mean_square_through_re
         (lambda: sigmoid_network(2, init_std=lambda i, o: 0.0), "init_std is 0.0 for 784 inputs"),
         (lambda: dense_network((784,)), r"widths is \(784,\); give at least two"),
         (lambda: dense_network((784, 0, 10)), r"widths is \(784, 0, 10\)"),
+        (lambda: figure1_network(init_std=math.inf), "init_std is inf; it must be finite"),
+        (lambda: dense_network(init_std=math.inf), "init_std is inf; it must be finite"),
         (lambda: dense_network(init_std=0.0), "init_std is 0.0 for 784 inputs and 128 outputs"),
         (lambda: he_std(0), "inputs is 0"),
         (lambda: xavier_std(0, 10), "inputs is 0"),

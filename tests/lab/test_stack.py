@@ -1,8 +1,12 @@
 """Several networks as one batched computation, against each of them alone."""
 
 import copy
+import enum
 import pickle
+import signal
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -180,6 +184,75 @@ def test_a_setting_changed_between_steps_takes_effect():
     assert_same_state(stack, networks)
 
 
+class Scaled(nn.Module):
+    """A linear layer, and attributes of many kinds that decide what is made of its output."""
+
+    def __init__(self, **attributes):
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+        self.tensor = torch.ones(3, dtype=torch.float64)
+        self.function = torch.relu
+        self.numbers = (1.0, [2.0])
+        self.named = {"factor": 1.0}
+        self.power = np.float64(1)
+        self.slope = partial(F.leaky_relu, negative_slope=0.1)
+        vars(self).update(attributes)
+
+    def forward(self, x):
+        factor = self.numbers[0] * self.numbers[1][0] * self.named["factor"]
+        y = self.slope(self.function(self.linear(x.flatten(1))) - 1)
+        return y * self.tensor * factor * self.power
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net, "tensor", torch.full((3,), 0.1, dtype=torch.float64)),
+        lambda net: net.tensor.mul_(3),
+        lambda net: setattr(net, "function", torch.tanh),
+        lambda net: setattr(net, "numbers", (3.0, [2.0])),
+        lambda net: net.numbers[1].__setitem__(0, 5.0),
+        lambda net: net.named.update(factor=5.0),
+        lambda net: setattr(net, "power", np.float64(3)),
+        lambda net: setattr(net, "slope", partial(F.leaky_relu, negative_slope=0.9)),
+        lambda net: setattr(net, "linear", nn.Sequential(net.linear, nn.Tanh())),
+    ],
+)
+def test_a_change_of_any_attribute_between_steps_takes_effect(change):
+    networks = [Scaled().double() for _ in SEEDS]
+    stack = Stack(networks)
+    for step in range(6):
+        if step == 3:
+            assert stack._recordings._replay is not None
+            for network in (stack.network, *networks):
+                change(network)
+        x, labels = batch(seed=step)
+        losses = stack.backward(x, labels)
+        alone = [F.cross_entropy(n(x[s]), labels[s]) for s, n in enumerate(networks)]
+        torch.testing.assert_close(losses, torch.stack(alone).detach())
+
+
+def test_another_layer_of_as_many_parameters_is_not_replayed():
+    networks = [dense(seed, "nothing") for seed in SEEDS]
+    stack = Stack(networks)
+    x, labels = batch()
+    for step in range(6):
+        if step == 3:
+            assert stack._recordings._replay is not None
+            for network in (stack.network, *networks):
+                network[3] = nn.Tanh()
+        losses = stack.backward(x, labels)
+        alone = [F.cross_entropy(n(x[s]), labels[s]) for s, n in enumerate(networks)]
+        torch.testing.assert_close(losses, torch.stack(alone).detach())
+
+
+def test_what_may_change_without_being_seen_to_keeps_a_step_from_being_recorded():
+    stack = Stack([Scaled(unknown=object()).double() for _ in SEEDS])
+    for _ in range(4):
+        stack.backward(*batch())
+    assert stack._recordings._replay is None
+
+
 def test_a_hook_is_called_in_every_step():
     stack = Stack([dense(seed) for seed in SEEDS])
     called = []
@@ -187,6 +260,15 @@ def test_a_hook_is_called_in_every_step():
     for _ in range(4):
         stack.backward(*batch())
     assert len(called) == 4
+
+
+def test_a_hook_of_a_parameter_acts_in_every_step():
+    stack = Stack([dense(seed) for seed in SEEDS])
+    weight = stack.network[1].weight
+    weight.register_hook(torch.zeros_like)
+    for _ in range(4):
+        stack.backward(*batch())
+        assert not weight.grad.any()
 
 
 class Branching(nn.Module):
@@ -335,6 +417,98 @@ def test_networks_must_be_alike(other, message):
         Stack([dense(0), other()])
 
 
+class Place(enum.Enum):
+    BEFORE = 0
+    AFTER = 1
+
+
+def frozen(network):
+    network.requires_grad_(False)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        (
+            [nn.ModuleList([nn.MultiheadAttention(8, heads)]) for heads in (2, 4)],
+            r"num_heads of '0' is 2 in one and 4",
+        ),
+        ([Scaled(alpha=1.0), Scaled(alpha=5.0)], r"alpha is 1\.0 in one and 5\.0"),
+        ([Scaled(alpha=1), Scaled(alpha=True)], "alpha is 1 in one and True"),
+        ([Scaled(), Scaled(alpha=5.0)], r"alpha is 'absent' in one and 5\.0"),
+        ([Scaled(), Scaled(power=np.float64(2))], "power is"),
+        ([Scaled(kind=nn.ReLU), Scaled(kind=nn.Tanh)], "kind is"),
+        ([Scaled(dtype=torch.float32), Scaled(dtype=torch.float64)], "dtype is"),
+        ([Scaled(on=signal.SIGINT), Scaled(on=signal.SIGTERM)], "on is"),
+        ([Scaled(on=Place.BEFORE), Scaled(on=Place.AFTER)], "on is"),
+        ([Scaled(), Scaled(tensor=torch.zeros(3, dtype=torch.float64))], "tensor is"),
+        ([Scaled(), Scaled(tensor=torch.ones(3))], "tensor is"),
+        ([Scaled(), Scaled(function=torch.tanh)], "function is"),
+        ([Scaled(), Scaled(numbers=(1.0, [3.0]))], r"numbers is \(1\.0, \[2\.0\]\)"),
+        ([Scaled(), Scaled(named={"factor": 2.0})], "named is"),
+        ([Scaled(), Scaled(slope=partial(F.leaky_relu, negative_slope=0.2))], "slope is"),
+        ([Scaled(function=lambda x, a=a: a * x) for a in (1, 2)], "function is"),
+        ([nn.Sequential(dense(0)), nn.Sequential(frozen(dense(0)))], r"grad of '0\.1\.weight'"),
+        ([frozen(dense(0)), dense(0)], r"requires_grad of '1\.weight' is False in one and True"),
+    ],
+)
+def test_networks_must_be_alike_in_what_is_not_printed(networks, message):
+    with pytest.raises(ValueError, match=message):
+        Stack(networks)
+
+
+def test_networks_of_equal_attributes_are_alike():
+    def one():
+        factor = float("nan")
+        return Scaled(
+            function=lambda x: factor * x, alpha=np.ones(3), beta=float("nan"), gamma=object()
+        )
+
+    assert len(Stack(one() for _ in range(2))) == 2
+    assert len(Stack([torch.compile(nn.Linear(4, 3), backend="eager") for _ in range(2)])) == 2
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        (nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), "is a Sequential, one network"),
+        (nn.Linear(2, 2), "is a Linear, one network"),
+        ([nn.Linear(2, 2), 3], "holds a int"),
+    ],
+)
+def test_a_stack_takes_several_networks(modules, message):
+    with pytest.raises(TypeError, match=message):
+        Stack(modules)
+
+
+@pytest.mark.parametrize("label", [-100, -1, 3])
+@pytest.mark.parametrize("steps", [0, 4])
+def test_a_label_that_is_no_class_is_refused_also_in_a_replay(label, steps):
+    stack = Stack([dense(seed) for seed in SEEDS])
+    x, labels = batch()
+    for _ in range(steps):
+        stack.backward(x, labels)
+    labels[1, 0] = label
+    with pytest.raises(ValueError, match=rf"labels has values from .*{label}"):
+        stack.backward(x, labels)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_an_encoder_layer_that_drops_nothing_is_that_of_each_network_alone():
+    torch.manual_seed(0)
+    options = {"dropout": 0.0, "batch_first": True, "dtype": torch.float64}
+    networks = [nn.TransformerEncoderLayer(8, 2, 16, **options) for _ in range(2)]
+    x = torch.randn(2, 3, 5, 8, dtype=torch.float64)
+    alone = torch.stack([network(part) for network, part in zip(networks, x, strict=True)])
+    torch.testing.assert_close(Stack(networks)(x), alone)
+
+
+def test_recurrent_layers_are_refused():
+    with pytest.raises(ValueError, match=r"layer '0' is LSTM\(4, 8\), which torch\.vmap cannot"):
+        Stack([nn.Sequential(nn.LSTM(4, 8))])
+
+
 def test_torchs_dropout_is_refused_with_what_to_use():
     with pytest.raises(ValueError, match=r"layer '1' is Dropout.*bn_core\.lab\.dropout\.Dropout"):
         Stack([nn.Sequential(nn.Linear(2, 2), nn.Dropout())])
@@ -353,3 +527,8 @@ def test_there_must_be_a_batch_for_each_network():
 def test_only_networks_that_are_there_can_be_unstacked(s):
     with pytest.raises(IndexError, match=rf"s is {s}.*\[-3, 3\)"):
         Stack([dense(seed) for seed in SEEDS]).unstack(s)
+
+
+def test_the_number_of_a_network_is_an_integer():
+    with pytest.raises(TypeError, match="integer"):
+        Stack([dense(seed) for seed in SEEDS]).unstack(0.5)

@@ -1,5 +1,6 @@
 """Many runs at once."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -99,6 +100,70 @@ def test_one_worker_runs_here_and_gives_back_the_threads():
 def test_an_error_of_a_run_reaches_the_caller():
     with pytest.raises(ZeroDivisionError, match="job two"):
         run_all(fails_at_two, [1, 2], steps=1, workers=2)
+
+
+def test_an_error_of_a_run_says_in_which_job():
+    with pytest.raises(ZeroDivisionError) as error:
+        run_all(fails_at_two, [1, 2], steps=1, workers=2)
+    assert error.value.__notes__ == ["run_all: in job 1, 2"]
+
+
+def test_jobs_may_come_from_a_generator():
+    assert run_all(threads_and_square, (job for job in (3, 1)), steps=3) == [(1, 9), (1, 1)]
+
+
+class Power:
+    """A callable object with a method."""
+
+    def __init__(self, exponent):
+        self.exponent = exponent
+
+    def __call__(self, job, report):
+        return job**self.exponent
+
+    def of(self, job, report):
+        return job**self.exponent
+
+
+@pytest.mark.parametrize(
+    "run", [Power(2), Power(2).of, functools.partial(counted), lambda job, report: job]
+)
+def test_with_resume_run_is_a_function_whose_name_leads_to_it(run, tmp_path):
+    with pytest.raises(TypeError, match="with resume it must be a function of a module"):
+        run_all(run, [1], steps=1, resume=tmp_path / "store")
+    assert not list(tmp_path.iterdir())
+
+
+def unpicklable(job, report):
+    return (i for i in range(job))
+
+
+def test_an_outcome_that_cannot_be_stored_leaves_nothing_behind(tmp_path):
+    with pytest.raises(TypeError, match="pickle"):
+        run_all(unpicklable, [1], steps=1, workers=1, resume=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_resume_is_a_folder_also_as_a_string(tmp_path):
+    jobs = [(tmp_path, 4)]
+    for _ in range(2):
+        assert run_all(counted, jobs, steps=1, workers=1, resume=str(tmp_path / "store")) == [4]
+    assert ran(tmp_path) == [4]
+    with pytest.raises(ValueError, match=r"resume is .*ran, which is not a folder"):
+        run_all(counted, jobs, steps=1, resume=tmp_path / "ran")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"workers": 1.5, "steps": 1}, TypeError, "integer"),
+        ({"steps": 2.5}, TypeError, "integer"),
+        ({"steps": -2}, ValueError, "steps is -2; it must be at least 0"),
+    ],
+)
+def test_steps_and_workers_are_whole_numbers(options, error, message):
+    with pytest.raises(error, match=message):
+        run_all(threads_and_square, [1], **options)
 
 
 def test_progress_is_quiet_unless_asked_for(capfd):

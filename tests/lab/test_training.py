@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bn_core import BatchNorm1d, BatchNorm2d, layers
+from bn_core.lab import checkpoint
 from bn_core.lab.checkpoint import CheckpointError
 from bn_core.lab.dropout import Dropout
 from bn_core.lab.stack import Stack
@@ -651,3 +652,253 @@ def test_model_and_examples_must_be_on_one_device():
 def test_numbers_must_not_be_negative(name, value):
     with pytest.raises(ValueError, match=f"{name} is -1.*at least 0"):
         alone(network(0), 0, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"watch": lambda step: {}}, ValueError, r"watch_at is empty, so.*\[12\]"),
+        ({"watch_at": [0.5]}, TypeError, r"watch_at \[0\.5\]; they must be whole numbers"),
+        ({"watch_at": 5}, TypeError, "watch_at a list"),
+        ({"steps": 2.5}, TypeError, r"steps is 2\.5"),
+        ({"watch": lambda step: 3, "watch_at": [1]}, TypeError, "watch returned a int; it must"),
+        ({"checkpoint": 3}, TypeError, "int"),
+    ],
+)
+def test_what_train_would_pass_over_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        trained(small(), **options)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"model": lambda x: x}, TypeError, r"model is a function; it must be an nn\.Module"),
+        ({"images": np.zeros((30, 4))}, TypeError, r"images is a ndarray.*torch\.as_tensor"),
+        ({"labels": [0] * 30}, TypeError, r"labels is a list.*torch\.as_tensor\(labels\)"),
+        ({"optimizer": None}, TypeError, r"optimizer is a NoneType; it must be a torch\.optim"),
+        ({"optimizer": torch.optim.LBFGS(small().parameters())}, TypeError, "LBFGS, which needs"),
+        ({"generator": 0}, TypeError, r"generator is a int.*manual_seed\(seed\)"),
+        ({"generator": np.random.default_rng(0)}, TypeError, "generator is a Generator"),
+        ({"images": torch.zeros(0, 4), "labels": torch.zeros(0).long()}, ValueError, "no examples"),
+        ({"labels": torch.full((30,), 3)}, ValueError, r"values from 3 to 3.*in \[0, 3\)"),
+        ({"labels": torch.full((30,), -1)}, ValueError, r"values from -1 to -1.*in \[0, 3\)"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(changed, error, message):
+    model = small()
+    images, labels = examples()
+    arguments = {
+        "model": model,
+        "images": images,
+        "labels": labels,
+        "optimizer": torch.optim.SGD(model.parameters()),
+        **changed,
+    }
+    with pytest.raises(error, match=message):
+        train(**arguments, steps=1, batch_size=7)
+
+
+def test_frozen_models_are_refused():
+    with pytest.raises(ValueError, match="all of the model's parameters are frozen"):
+        trained(small().requires_grad_(False))
+
+
+class Returns(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+        self.what = what
+
+    def forward(self, x):
+        return self.what(self.linear(x))
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "message"),
+    [
+        (lambda y: (y, y), TypeError, "the model returns a tuple; it must return a tensor"),
+        (lambda y: y[0], ValueError, r"scores of shape \(3,\); with a batch of 7.*\(7, classes\)"),
+    ],
+)
+def test_a_model_returns_scores(what, error, message):
+    with pytest.raises(error, match=message):
+        trained(Returns(what))
+
+
+@pytest.mark.parametrize("model", [small().double(), nn.Linear(5, 3)])
+def test_what_the_model_raises_comes_with_the_step_and_the_batch(model):
+    with pytest.raises(RuntimeError) as error:
+        trained(model)
+    assert error.value.__notes__ == ["train: in step 1, with a batch of (7, 4), torch.float32"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"generators": None}, TypeError, "generators is a NoneType; give a list"),
+        ({"generators": [0, 1]}, TypeError, "generator is a int"),
+        (
+            {"watch": lambda step: {"a": 1}, "watch_at": [1]},
+            TypeError,
+            "returned a dict.*in a list",
+        ),
+        ({"watch": lambda step: [1, 2], "watch_at": [1]}, TypeError, "watch returned a int"),
+        ({"watch": lambda step: None, "watch_at": [1]}, TypeError, "returned a NoneType"),
+    ],
+)
+def test_what_a_stack_is_trained_with_is_looked_at(options, error, message):
+    with pytest.raises(error, match=message):
+        together([network(0), network(1)], (0, 1), **options)
+
+
+def test_a_stack_has_no_labels_that_do_not_count():
+    images, labels = examples()
+    labels[3] = -100
+    stack = Stack([network(0)])
+    sgd = torch.optim.SGD(stack.parameters())
+    with pytest.raises(ValueError, match=r"train_stack: labels has -100.*\[0, classes\)"):
+        train_stack(stack, images, labels, sgd, steps=1, batch_size=7, generators=generators([0]))
+
+
+UNKEPT = {
+    "longdouble": np.zeros(2, dtype=np.longdouble),
+    "sparse": torch.eye(2).to_sparse(),
+    "fp8": torch.zeros(2).to(torch.float8_e4m3fn),
+    "text": np.array(["a", "b"]),
+}
+
+
+@pytest.mark.parametrize("name", UNKEPT)
+def test_values_that_a_checkpoint_could_not_hold_are_refused_by_name(name):
+    with pytest.raises(TypeError, match=rf"watch returned a \w+ of .* as '{name}'; it must be"):
+        alone(network(0), 0, watch=lambda _: {name: UNKEPT[name]}, watch_at=[1])
+
+
+def test_arrays_of_either_byte_order_are_kept(tmp_path):
+    given = np.arange(3, dtype=">f8")[::-1]
+    options = {"watch": lambda _: {"a": given}, "watch_at": [1], "checkpoint": tmp_path / "c"}
+    for _ in range(2):
+        [kept] = alone(network(0), 0, **options).measured["a"]
+        np.testing.assert_array_equal(kept, given)
+        assert kept.dtype.isnative
+
+
+def test_a_checkpoint_may_be_named_by_a_string(tmp_path):
+    file = str(tmp_path / "state.pt")
+    first = resumable("one network", file)
+    heard = []
+    assert_same_run(resumable("one network", file, report=heard.append), first)
+    assert not heard
+
+
+# Accuracy, batches and scores.
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels"),
+    [
+        (torch.eye(4), torch.arange(4)[:, None]),
+        (torch.eye(4), torch.eye(4).long()),
+        (torch.eye(4), torch.tensor([1])),
+        (torch.eye(4), torch.tensor(1)),
+        (torch.zeros(0, 4), torch.zeros(0).long()),
+        (torch.zeros(2, 4, 3), torch.zeros(2).long()),
+        (torch.zeros(4), torch.zeros(4).long()),
+    ],
+)
+def test_accuracy_is_of_scores_and_labels_of_as_many_examples(scores, labels):
+    with pytest.raises(ValueError, match=r"scores has shape .* and labels .*\(n, classes\)"):
+        accuracy(scores, labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_accuracy_is_of_integer_labels(dtype):
+    with pytest.raises(ValueError, match=f"labels has dtype {dtype}"):
+        accuracy(torch.eye(4), torch.ones(4, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "message"),
+    [
+        (5, 6, r"batch_size is 6; with 5 examples it must be in \[1, 5\]"),
+        (5, 0, "batch_size is 0"),
+        (5, -1, "batch_size is -1"),
+        (0, 1, "n is 0; it must be at least 1"),
+    ],
+)
+def test_batches_are_refused_before_the_first(n, size, message):
+    with pytest.raises(ValueError, match=message):
+        batches(n, size)
+
+
+def test_predict_needs_batches_of_one_at_least():
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        predict(small(), examples()[0], batch_size=0)
+
+
+# Checkpoints by themselves.
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (lambda: 1, r"state\['a'\]\[0\]\['b'\] is a function"),
+        (np.zeros(2), "is a ndarray"),
+        (np.float64(1), "is a float64"),
+        (Path("a"), "is a PosixPath"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(value, where, tmp_path):
+    with pytest.raises(TypeError, match=where):
+        checkpoint.write(tmp_path / "c", {}, {"a": [{"b": value}]})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_part(tmp_path, monkeypatch):
+    file = str(tmp_path / "c")
+    checkpoint.write(file, {}, {"a": 1})
+
+    def break_off(content, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.write(file, {}, {"a": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    assert checkpoint.read(file, {}) == {"a": 1}
+
+
+def test_all_kinds_of_values_come_back(tmp_path):
+    state = {
+        "tensors": [torch.arange(3), nn.Parameter(torch.ones(2)), torch.Size([2, 3])],
+        "values": (None, True, 1, 1.5, 1j, "a", b"a", torch.float32, torch.device("cpu")),
+        3: {"set": {1, 2}},
+    }
+    checkpoint.write(tmp_path / "c", {}, state)
+    assert str(checkpoint.read(tmp_path / "c", {})) == str(state)
+
+
+@pytest.mark.parametrize("part", ["run", "state"])
+def test_a_file_of_other_parts_is_no_checkpoint(part, tmp_path):
+    content = {"format": checkpoint.FORMAT, "run": {}, "state": {}, part: [1]}
+    torch.save(content, tmp_path / "c")
+    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+        checkpoint.read(tmp_path / "c", {})
+
+
+def test_why_a_file_cannot_be_read_is_said_without_colours(tmp_path):
+    torch.save({"format": 1, "run": {}, "state": {"a": np.zeros(1)}}, tmp_path / "c")
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.read(tmp_path / "c", {})
+    assert "\x1b" not in str(error.value)
+
+
+def test_a_digest_is_of_dense_tensors():
+    values = torch.tensor([1 + 2j, 3j])
+    assert checkpoint.digest([values.conj()]) == checkpoint.digest([values.conj().resolve_conj()])
+    for tensor in (torch.eye(2).to_sparse(), torch.zeros(2, device="meta")):
+        with pytest.raises(TypeError, match="must be dense and have values"):
+            checkpoint.digest([tensor])
