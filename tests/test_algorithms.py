@@ -311,7 +311,8 @@ def test_functional_gradients_and_hessian_are_autograds():
 def composed(x, gamma, beta):
     """Batch normalization of (m, d) left to autograd, whose second derivatives are right.
 
-    torch 2.13's own are not: the derivative of F.batch_norm's dgamma with respect to x is wrong.
+    torch 2.13's own are not under torch.func: the derivative of F.batch_norm's dgamma with respect
+    to x, as `jacrev(jacrev(f, 1), 0)` of a function of x and gamma, is not what autograd gives.
     """
     x_hat = (x - x.mean(0)) / torch.sqrt(x.var(0, correction=0) + 1e-5)
     return gamma * x_hat + beta
